@@ -10,6 +10,7 @@ from typing import Any
 from finetune_compat.affected.conditions import conditions, flows
 from finetune_compat.affected.hits import PACKAGES, Answer, Hit
 from finetune_compat.affected.proofs import Proof, proofs_of
+from finetune_compat.checks.windows_measured import MeasuredEdge, bases_of
 from finetune_compat.contract.version import __version__
 
 SCHEMA = 1
@@ -21,7 +22,13 @@ def schema(name: str) -> str:
     return (Path(__file__).parent / "schemas" / f"{name}-{SCHEMA}.json").read_text(encoding="utf-8")
 
 
-def as_json(answer: Answer, accepted: Mapping[str, str], proofs: Sequence[Proof], notes: Sequence[str]) -> str:
+def as_json(
+    answer: Answer,
+    accepted: Mapping[str, str],
+    proofs: Sequence[Proof],
+    notes: Sequence[str],
+    measured: Sequence[MeasuredEdge] = (),
+) -> str:
     """One JSON object.
 
     Args:
@@ -29,6 +36,7 @@ def as_json(answer: Answer, accepted: Mapping[str, str], proofs: Sequence[Proof]
         accepted: why the project accepts an issue, by id.
         proofs: all proofs.
         notes: further sentences, such as about entries that expired.
+        measured: the edges of windows that were measured by package.
     """
     project = answer.project
     content = {
@@ -46,12 +54,12 @@ def as_json(answer: Answer, accepted: Mapping[str, str], proofs: Sequence[Proof]
         "unread": list(project.unread),
         "notes": list(notes),
         "affected": any(hit.counts and not accepted.get(hit.issue.id) for hit in answer.hits),
-        "issues": [_issue(hit, accepted.get(hit.issue.id, ""), proofs) for hit in answer.hits],
+        "issues": [_issue(hit, accepted.get(hit.issue.id, ""), proofs, measured) for hit in answer.hits],
     }
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def _issue(hit: Hit, accepted: str, proofs: Sequence[Proof]) -> dict[str, Any]:
+def _issue(hit: Hit, accepted: str, proofs: Sequence[Proof], measured: Sequence[MeasuredEdge]) -> dict[str, Any]:
     issue = hit.issue
     return {
         "id": issue.id,
@@ -68,6 +76,11 @@ def _issue(hit: Hit, accepted: str, proofs: Sequence[Proof]) -> dict[str, Any]:
         "cause": " ".join(issue.cause.split()),
         "remedy": issue.remedy,
         "safe": [{"package": safe.package, "version": safe.version} for safe in hit.safe],
+        "edges": [
+            {"package": package, "edge": edge, "measured": str(basis)}
+            for package, edges in bases_of(issue, hit.shows, measured).items()
+            for edge, basis in edges.items()
+        ],
         "link": issue.link,
         "evidence": [
             {"cell": proof.cell, "observation": proof.observation, "command": proof.command}

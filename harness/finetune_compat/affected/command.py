@@ -16,6 +16,7 @@ from finetune_compat.affected.reading import read_project
 from finetune_compat.checks.harm import Harm
 from finetune_compat.checks.ledger import Issue, Ledger, shipped_ledger
 from finetune_compat.checks.patterns import PATTERNS
+from finetune_compat.checks.windows_measured import read_windows
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.machine.guarded_output import say_to_the_runner
 
@@ -81,7 +82,7 @@ def exit_code(found: Answer, why: Mapping[str, str]) -> ExitCode:
 def _text(found: Answer, why: Mapping[str, str], notes: tuple[str, ...], ledger: Ledger, form: Form) -> str:
     match form:
         case Form.JSON:
-            return answer_json.as_json(found, why, read_proofs(), notes)
+            return answer_json.as_json(found, why, read_proofs(), notes, read_windows())
         case Form.SARIF:
             return sarif.sarif(_notes(found, why), [rule_of(issue) for issue in ledger.issues])
         case Form.GITHUB:

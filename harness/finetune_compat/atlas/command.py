@@ -11,6 +11,7 @@ from finetune_compat.atlas.issues import lines
 from finetune_compat.atlas.record import next_record, read_record, record_text
 from finetune_compat.atlas.survey import survey
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.windows_measured import read_windows
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -51,7 +52,7 @@ def atlas_files(baselines: Path, folder: Path, ledger: Ledger) -> Mapping[str, s
         )
     stored = read_record(folder / RECORD)  # before the baselines are judged, which takes a while
     found = survey({path.name: judged(path, ledger) for path in kept})
-    issues = lines(found, ledger)
+    issues = lines(found, ledger, read_windows())
     record = next_record(found, issues, best(found), stored)
     return {
         "index.html": page.render(found, issues, record),

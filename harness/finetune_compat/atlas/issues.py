@@ -13,6 +13,7 @@ from packaging.version import Version
 from finetune_compat.atlas.survey import Baseline, Sight, State, Survey
 from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.checks.windows_measured import EdgeBasis, MeasuredEdge, bases_of
 from finetune_compat.contract.records import REPORTED, Frame, Observation
 from finetune_compat.history.search import History
 from finetune_compat.results.lines import OWN_FILES
@@ -60,6 +61,8 @@ class Strip:
     always: bool
     """Whether the ledger lists some of its cells for every release of the package."""
     releases: tuple[Release, ...]
+    edges: Mapping[str, EdgeBasis]
+    """What each edge of the windows rests on, by specifier."""
 
     @property
     def history(self) -> History[bool]:
@@ -137,12 +140,12 @@ class Line:
         return sum(number for _, number in self.evidence)
 
 
-def lines(survey: Survey, ledger: Ledger) -> tuple[Line, ...]:
-    """All known issues in the order of the ledger."""
-    return tuple(_line(issue, survey) for issue in ledger.issues)
+def lines(survey: Survey, ledger: Ledger, measured: Sequence[MeasuredEdge] = ()) -> tuple[Line, ...]:
+    """All known issues in the order of the ledger. `measured` has the edges that were measured by package."""
+    return tuple(_line(issue, survey, bases_of(issue, issue.shows, measured)) for issue in ledger.issues)
 
 
-def _line(issue: Issue, survey: Survey) -> Line:
+def _line(issue: Issue, survey: Survey, bases: Mapping[str, Mapping[str, EdgeBasis]]) -> Line:
     shown = [sight for sight in survey.sights if issue.id in sight.verdict.shown]
     baselines = Counter(sight.baseline.name for sight in shown)
     days = sorted(sight.day for sight in shown if sight.day)
@@ -151,7 +154,7 @@ def _line(issue: Issue, survey: Survey) -> Line:
     states = Counter(State.CRASHES if sight.seen and sight.seen.error else State.SILENT for sight in shown)
     return Line(
         issue=issue,
-        strips=tuple(_strip(package, issue, survey) for package in packages_of(issue)),
+        strips=tuple(_strip(package, issue, survey, bases.get(package, {})) for package in packages_of(issue)),
         states={state: states[state] for state in State if states[state]},
         evidence=tuple((one, baselines[one.name]) for one in survey.baselines if baselines[one.name]),
         first_day=days[0] if days else "",
@@ -167,7 +170,7 @@ def packages_of(issue: Issue) -> tuple[str, ...]:
     return tuple(package for package in REPORTED if package in named) or ("trl",)
 
 
-def _strip(package: str, issue: Issue, survey: Survey) -> Strip:
+def _strip(package: str, issue: Issue, survey: Survey, edges: Mapping[str, EdgeBasis]) -> Strip:
     found: dict[str, list[Sight]] = {
         column.versions[package]: [] for column in survey.columns if package in column.versions
     }
@@ -180,6 +183,7 @@ def _strip(package: str, issue: Issue, survey: Survey) -> Strip:
         windows=tuple(filter(None, windows)),
         always="" in windows,
         releases=tuple(_release(version, issue, found[version]) for version in sorted(found, key=Version)),
+        edges=edges,
     )
 
 

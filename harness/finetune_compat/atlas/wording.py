@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from finetune_compat.atlas.answers import Answer, Best, Range, Trains
 from finetune_compat.atlas.issues import Line, Release, Sighting, Strip
 from finetune_compat.atlas.survey import Cell, Column, Square, State, Survey
+from finetune_compat.checks.windows_measured import EdgeBasis
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.verdict import Symptom
 from finetune_compat.machine.units import counted
@@ -22,6 +23,10 @@ LEAD = (
 ANSWERS_TITLE = "Which release should I be on?"
 NEWS_TITLE = "New since the atlas before"
 ISSUES_TITLE = "Known issues"
+EDGES = (
+    f"An edge of a window is measured {EdgeBasis.PACKAGE} (the two neighbouring releases, with nothing else moved) "
+    f"or {EdgeBasis.STACKS} of the baselines, where other packages differ too."
+)
 GRID_TITLE = "Flows by release"
 CELLS_TITLE = "Every cell"
 UNCOVERED_TITLE = "What this device cannot show"
@@ -217,6 +222,11 @@ def window(strip: Strip) -> str:
     if strip.always:
         return f"every release; some variants only {some}" if some else "every release"
     return some
+
+
+def edges(strip: Strip) -> str:
+    """What the edges of the windows rest on; empty without edges."""
+    return ", ".join(f"{edge} {basis}" for edge, basis in strip.edges.items())
 
 
 def release(strip: Strip, found: Release) -> str:

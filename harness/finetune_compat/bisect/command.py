@@ -19,6 +19,7 @@ from packaging.version import Version
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.known import locked_places, stored_results
 from finetune_compat.bisect.lines import Changed, changed_functions, installed
+from finetune_compat.bisect.local_modules import local_modules
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.bisect.render import issue_text, terminal
 from finetune_compat.bisect.reproduction import reproduction
@@ -98,7 +99,7 @@ def bisect_command(request: BisectRequest, *, as_json: bool, issue: bool) -> int
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
     else:
-        print(issue_text(answer, _script(request, answer)) if issue else terminal(answer))
+        print(_issue(request, answer) if issue else terminal(answer))
     return ExitCode.HEALTHY if answer.edges else ExitCode.COULD_NOT_TELL
 
 
@@ -332,11 +333,15 @@ def lines_between(before: Probe, after: Probe, bad_after: bool | None) -> tuple[
     return changed_functions(installed(good.python, good.versions), installed(bad.python, bad.versions), bad.seen)
 
 
-def _script(request: BisectRequest, answer: BisectAnswer) -> str:
-    """The script to reproduce it: the user's own, else the flow as a script."""
-    if request.script is not None:
-        return Path(request.script).read_text(encoding="utf-8") if request.script.endswith(".py") else ""
-    return reproduction(answer.subject)
+def _issue(request: BisectRequest, answer: BisectAnswer) -> str:
+    """The text for an upstream issue, with the user's own script and its modules, or with the flow as a script."""
+    if request.script is None:
+        return issue_text(answer, reproduction(answer.subject))
+    script = Path(request.script)
+    if script.suffix != ".py":
+        return issue_text(answer)
+    modules = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in local_modules(script).items()}
+    return issue_text(answer, script.read_text(encoding="utf-8"), modules)
 
 
 def _print(line: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from packaging.version import Version
 
@@ -12,6 +14,7 @@ from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
 from finetune_compat.checks.codes import CODES
 from finetune_compat.history.condition import VERDICT
+from finetune_compat.machine.units import counted
 
 DIFF_LINES = 24
 """Maximum number of lines of a diff that the terminal shows."""
@@ -113,12 +116,22 @@ def _one_line(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------ upstream issue
 
 
-def issue_text(answer: BisectAnswer, script: str = "") -> str:
-    """The text to paste into an issue of the package: the window, versions, the script, the line."""
-    return "\n".join(_issue(answer, script)).rstrip() + "\n"
+MOST_CHARACTERS = 10_000
+"""Length of a module that is part of the text. GitHub accepts 65,536 characters in all."""
 
 
-def _issue(answer: BisectAnswer, script: str) -> Iterator[str]:
+def issue_text(answer: BisectAnswer, script: str = "", modules: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text to paste into an issue of the package: the window, versions, the script, the line.
+
+    Args:
+        answer: what was found.
+        script: the text of the script to reproduce it; empty if there is none.
+        modules: the texts of the local modules that the script imports, by file name.
+    """
+    return "\n".join(_issue(answer, script, modules)).rstrip() + "\n"
+
+
+def _issue(answer: BisectAnswer, script: str, modules: Mapping[str, str]) -> Iterator[str]:
     edge = answer.first_bad
     if edge is None:
         yield f"No release of {answer.package} turns {answer.subject} from good to bad."
@@ -135,7 +148,12 @@ def _issue(answer: BisectAnswer, script: str) -> Iterator[str]:
     yield ""
     yield from _versions(answer, (edge.before, edge.after, *((fixed.after,) if fixed else ())))
     if script:
-        yield from ("**To reproduce**", "", "```python", script.rstrip(), "```", "")
+        yield from ("**To reproduce**", "", *_python(script))
+    for name, text in modules.items():
+        if len(text) > MOST_CHARACTERS:
+            yield from (f"It imports `{name}` ({counted(text.count(chr(10)), 'line')}), which must be added.", "")
+        else:
+            yield from (f"It imports `{name}`:", "", *_python(text))
     yield "**Observed**"
     yield ""
     for result in (edge.before, edge.after):
@@ -148,6 +166,12 @@ def _issue(answer: BisectAnswer, script: str) -> Iterator[str]:
         yield f"[{edge.before.version}]({changed.good_link}), [{edge.after.version}]({changed.bad_link})"
         yield from ("", "```diff", *changed.diff[:DIFF_LINES], "```", "")
     yield f"Found with `{answer.command}`."
+
+
+def _python(text: str) -> tuple[str, ...]:
+    """A block of code, whatever fences are in it."""
+    fence = "`" * (1 + max(2, *map(len, re.findall("`+", text)), 0))
+    return (f"{fence}python", text.rstrip(), fence, "")
 
 
 def _later(answer: BisectAnswer, edge: Edge, other: Edge) -> bool:

@@ -6,18 +6,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
 
+from finetune_compat.checks.ledger import Issue, Signature
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.machine.places import places
 
 WINDOWS = "windows.json"
 """The file, in the folder of the ledger."""
+
+
+class EdgeBasis(StrEnum):
+    """What the edge of a window rests on."""
+
+    PACKAGE = "by package"
+    """Two neighbouring releases of the package, with nothing else moved."""
+    STACKS = "between stacks"
+    """Stacks of the committed baselines. Other packages differ too, and releases may lie between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,25 @@ def edge_name(package: str, inside: str, outside: str) -> str:
     """The name of the edge between two neighbouring releases, for example `trl>=0.20.0` or `trl<0.23.1`."""
     below = Version(outside) < Version(inside)
     return f"{package}>={inside}" if below else f"{package}<{outside}"
+
+
+def bases_of(
+    issue: Issue, shows: Collection[Signature], measured: Iterable[MeasuredEdge]
+) -> dict[str, dict[str, EdgeBasis]]:
+    """What the edges of the windows of some signatures of an issue rest on: by package, then by specifier.
+
+    An edge of several signatures is by package only if it was measured for each of them.
+    """
+    by_package = {edge.key for edge in measured if edge.by_package}
+    found: dict[str, dict[str, EdgeBasis]] = {}
+    for place, signature in enumerate(issue.shows):
+        for package, window in signature.windows.items() if signature in shows else ():
+            edges = found.setdefault(package, {})
+            for specifier in filter(None, map(str.strip, window.split(","))):
+                sure = (issue.id, place, f"{package}{specifier}") in by_package
+                if not sure or specifier not in edges:
+                    edges[specifier] = EdgeBasis.PACKAGE if sure else EdgeBasis.STACKS
+    return found
 
 
 def read_windows(path: Path | None = None) -> tuple[MeasuredEdge, ...]:

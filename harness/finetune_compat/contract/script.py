@@ -402,7 +402,9 @@ class Pipeline:
     read_sha256: str = ""
     """Digest of their contents; only in a cached record."""
     hosts: tuple[str, ...] = ()
-    """Other machines that the script looked up or connected to."""
+    """Other machines that the script looked up or connected to. Telemetry of libraries is left out."""
+    unanswered: tuple[str, ...] = ()
+    """Those of `hosts` that had no address whenever the script looked them up, as on a machine without a network."""
     schema: int = PIPELINE_SCHEMA
 
     def to_json(self) -> str:

@@ -17,8 +17,7 @@ from finetune_compat.evidence.simulation import simulated
 from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
 from finetune_compat.run.estimate import START_S, expected, least, loads, makespan
-from finetune_compat.run.parts import split
-from finetune_compat.run.ray_engine import parts_of
+from finetune_compat.run.parts import by_stack, split
 from finetune_compat.run.workers import JOIN_S
 
 CORES = (2, 16, 64, 128)
@@ -89,8 +88,8 @@ Minutes for {head}: a model with the durations of the committed baseline `{basel
   that of the longest cell with a start. No schedule is below it.
 - `compat run`: stacks start the longest first, one on each core. When none waits, an idle core gets a worker of the
   stack that would end last, which takes at most {join:.1f} s to join. The model makes the decisions of the engine.
-- `compat run --engine ray`: cells are split into parts, and each part starts its stacks. The next part goes to the
-  first idle core.
+- `compat run --engine ray`: cells are split into a share for each core, and a share into its stacks. Each of these
+  parts starts its stack. The longest parts run first, and the next part goes to the first idle core.
 - {shared} processes share a GPU, and each has a core. Cells are taken to be as long on a GPU as on a CPU: none was
   measured on a GPU.
 
@@ -118,7 +117,7 @@ def _bound(seconds: Mapping[str, float], cores: int) -> float:
 
 
 def _ray(seconds: Mapping[str, float], cores: int) -> float:
-    return makespan([part.seconds for part in parts_of(seconds, cores)], cores)
+    return makespan([part.seconds for part in by_stack(seconds, cores)], cores)
 
 
 def _line(row: Row) -> str:

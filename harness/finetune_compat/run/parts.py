@@ -1,6 +1,7 @@
 """Split cells into parts of similar duration, for several machines or for the cores of a cluster.
 
-A stack may be in several parts. Each part starts each of its stacks once, which takes `START_S`.
+A stack may be in several parts. Each part starts each of its stacks once, which takes `START_S`. Machines that do not
+know of each other get one part each (`split`); the cores of a cluster take one part after another (`by_stack`).
 """
 
 from __future__ import annotations
@@ -66,6 +67,27 @@ def split(seconds: Mapping[str, float], number: int) -> tuple[Part, ...]:
             high = deadline
             best = min(best, found, key=_longest)
     return _in_order(best, seconds)
+
+
+def by_stack(seconds: Mapping[str, float], cores: int) -> tuple[Part, ...]:
+    """Split cells into parts of one stack each, for cores that take the next part when they are idle.
+
+    The parts are the stacks of `split` for that many cores. So a stack starts no more often than there, and a core that
+    is slower than expected gets fewer parts.
+
+    Args:
+        seconds: expected duration of each cell by id.
+        cores: number of cores, at least 1.
+
+    Returns:
+        The parts, the longest first.
+    """
+    found = [
+        Part(tuple(cells), START_S + sum(cells.values()))
+        for share in split(seconds, cores)
+        for _, cells in _by_stack({cell: seconds[cell] for cell in share.cells}, share.stacks)
+    ]
+    return _longest_first(found)
 
 
 def whole_stacks(seconds: Mapping[str, float], number: int) -> list[Part]:
@@ -164,7 +186,11 @@ def _in_order(parts: Iterable[Part], seconds: Mapping[str, float]) -> tuple[Part
         Part(tuple(sorted(part.cells, key=lambda cell: (first[parse_cell(cell).stack], place[cell]))), part.seconds)
         for part in parts
     )
-    return tuple(sorted(ordered, key=lambda part: (-part.seconds, part.cells)))
+    return _longest_first(ordered)
+
+
+def _longest_first(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(sorted(parts, key=lambda part: (-part.seconds, part.cells)))
 
 
 def merged_row(stack: str, rows: Sequence[StackRow], cells: Sequence[str]) -> StackRow:

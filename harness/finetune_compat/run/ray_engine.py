@@ -37,7 +37,7 @@ from finetune_compat.machine.units import counted
 from finetune_compat.results.run_files import RowState, StackRow, cell_of, read_record, read_rows, write_row
 from finetune_compat.run import part_run, stack_run
 from finetune_compat.run.options import RunOptions
-from finetune_compat.run.parts import Part, merged_row, split
+from finetune_compat.run.parts import Part, by_stack, merged_row
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.request import RunRequest
 from finetune_compat.stacks.supply import REGISTRY
@@ -46,9 +46,6 @@ from finetune_compat.store.store import SHARED, Store
 
 WHERE = "--engine ray"
 """The `where` of errors."""
-
-PART_S = 60.0
-"""Seconds that a part should take: short enough that the last parts of a run end together, and six times a start."""
 
 LOSSES = 3
 """Times that a part may be lost in a row without any cell that comes back. Then its cells are infrastructure."""
@@ -199,12 +196,6 @@ def needs_of(options: RunOptions, gpus: Sequence[Gpu], smallest: int) -> Needs:
     return Needs(1, CELL_BYTES, min(1.0, share))
 
 
-def parts_of(seconds: Mapping[str, float], at_once: int) -> tuple[Part, ...]:
-    """The parts that a cluster runs, `at_once` of them at a time, each about `PART_S` long."""
-    rounds = max(1, round(sum(seconds.values()) / at_once / PART_S))
-    return split(seconds, rounds * at_once)
-
-
 class RayEngine:
     """Runs cells on the nodes of a cluster."""
 
@@ -229,7 +220,7 @@ class RayEngine:
 
     def start(self, run: Path, seconds: Mapping[str, float]) -> RayRunning:
         """Submit the cells in parts, the longest first."""
-        parts = parts_of(seconds, self.at_once)
+        parts = by_stack(seconds, self.at_once)
         device = DeviceChoice.CUDA if self.gpus else DeviceChoice.CPU
         job = part_run.Job(part_run.sources_here(), dataclasses.replace(self._request.options, device=device))
         how = f"{counted(len(parts), 'part')}, {self.at_once} in parallel on {counted(self.nodes, 'node')}"

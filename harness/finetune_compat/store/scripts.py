@@ -2,17 +2,20 @@
 
 The address has what can be known before a run: the script's bytes and arguments, the files and variables that they
 name, and the stack. What else a script read is known after its run: the record lists these files with one digest, and
-answers only while they are the same. A script that asked another machine is not cached, since its answer may change.
+answers only while they are the same. A script that another machine answered is not cached, since the answer may change.
+Without a network, machines have no address: the record of a script that asked them answers only while this is so.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -86,7 +89,9 @@ def script_recipe(
 
 
 def stored_script(recipe: Recipe, store: Store) -> Pipeline | None:
-    """The cached record; None if there is none, or if a file that the script read is not what it was."""
+    """The cached record; None if there is none, if a file that the script read is not what it was, or if a machine that
+    the script asked in vain has an address now.
+    """
     found = store.read([recipe.address]).get(recipe.address)
     if found is None:
         return None
@@ -95,7 +100,16 @@ def stored_script(recipe: Recipe, store: Store) -> Pipeline | None:
         same = _read_digest(seen) == seen.read_sha256
     except (OSError, TooMuch):
         return None
-    return seen if same else None
+    return seen if same and not any(map(_has_address, seen.unanswered)) else None
+
+
+@functools.cache
+def _has_address(host: str) -> bool:
+    """Whether this machine finds an address of `host`. Asked once a process: without a network it may take seconds."""
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except (OSError, UnicodeError):
+        return False
 
 
 def keep_script(recipe: Recipe, seen: Pipeline, store: Store) -> str:
@@ -109,8 +123,8 @@ def keep_script(recipe: Recipe, seen: Pipeline, store: Store) -> str:
     """
     if seen.read is None:
         return "it read too many files, or changed a file that it had read"
-    if seen.hosts:
-        return f"it asked {', '.join(seen.hosts)}, whose answer may change"
+    if answered := [host for host in seen.hosts if host not in seen.unanswered]:
+        return f"it asked {', '.join(answered)}, whose answer may change"
     try:
         digest = _read_digest(seen)
     except TooMuch:

@@ -421,13 +421,16 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
         _compared(run, [other.runs[place] for other in together if place < len(other.runs)])
         for place, run in enumerate(most.runs)
     )
+    hosts = dict.fromkeys(host for record in records for host in record.hosts)
+    answered = {host for record in records for host in record.hosts if host not in record.unanswered}
     return dataclasses.replace(
         most,
         status=status,
         runs=runs,
         unseen=(*most.unseen, *unseen),
         read=_read_by_any(records, folder),
-        hosts=tuple(dict.fromkeys(host for record in records for host in record.hosts)),
+        hosts=tuple(hosts),
+        unanswered=tuple(host for host in hosts if host not in answered),
     )
 
 

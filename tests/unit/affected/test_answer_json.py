@@ -15,6 +15,7 @@ from finetune_compat.affected.hits import Answer, answer
 from finetune_compat.affected.packages import Project
 from finetune_compat.affected.proofs import Proof
 from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 
 LEDGER = load_ledger()
 PROOF = Proof(
@@ -33,9 +34,14 @@ def asked(of: Project) -> Answer:
     return answer(of, LEDGER)
 
 
-def written(of: Answer, accepted: dict[str, str] | None = None, proofs: Sequence[Proof] = ()) -> dict[str, Any]:
+def written(
+    of: Answer,
+    accepted: dict[str, str] | None = None,
+    proofs: Sequence[Proof] = (),
+    measured: Sequence[MeasuredEdge] = (),
+) -> dict[str, Any]:
     """The JSON, valid against its schema."""
-    found: dict[str, Any] = json.loads(as_json(of, accepted or {}, proofs, ["a note"]))
+    found: dict[str, Any] = json.loads(as_json(of, accepted or {}, proofs, ["a note"], measured))
     jsonschema.validate(found, json.loads(schema("affected")))
     return found
 
@@ -52,6 +58,20 @@ def test_the_flagship_has_all_that_its_user_must_know() -> None:
     assert flagship["evidence"] == [
         {"cell": PROOF.cell, "observation": PROOF.observation, "command": PROOF.command},
     ]
+
+
+def test_each_edge_says_what_it_rests_on() -> None:
+    """Only some are measured by package; the others lie between stacks, where other packages differ too."""
+    measured = [edge for edge in read_windows() if edge.edge == "trl>=0.20.0"]
+    found = written(asked(locked()), measured=measured)
+    (flagship,) = (issue for issue in found["issues"] if issue["id"] == "trl#3926")
+    assert flagship["edges"] == [
+        {"package": "trl", "edge": ">=0.20.0", "measured": "by package"},
+        {"package": "trl", "edge": "<0.23.1", "measured": "between stacks"},
+    ]
+    assert {edge["measured"] for issue in written(asked(locked()))["issues"] for edge in issue["edges"]} == {
+        "between stacks"
+    }
 
 
 def test_a_project_is_not_affected_if_every_bug_is_accepted() -> None:

@@ -8,8 +8,10 @@ import builders as b
 from atlas_builders import FIELD, drawn, kept, on
 from finetune_compat.atlas import wording
 from finetune_compat.atlas.answers import best
+from finetune_compat.atlas.issues import lines
 from finetune_compat.atlas.survey import EMPTY, State, survey
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.windows_measured import MeasuredEdge, Side
 from finetune_compat.results.branches import Uncovered
 
 
@@ -49,6 +51,26 @@ def test_the_answer_says_what_is_not_known() -> None:
     )
     worse = dataclasses.replace(found, others=found.trains, unknown=3)
     assert wording.best(worse).endswith("not there: sft-peft-config. Of 3 cells of these flows nothing is known here.")
+
+
+def test_each_edge_says_what_it_rests_on() -> None:
+    """Edges that no measurement names lie between stacks."""
+    side = Side(version="0.20.0", stack="trl0.20-py311", versions={}, shows="")
+    edge = MeasuredEdge(
+        issue="trl#3926",
+        shows=0,
+        package="trl",
+        edge="trl>=0.20.0",
+        cell="sft-peft-model[qwen2-nf4-gc]",
+        inside=side,
+        outside=dataclasses.replace(side, version="0.19.1"),
+        moved=(),
+        holds=True,
+        measured="2026-11-30T07:00:00Z",
+    )
+    ((line,), (other,)) = (lines(survey(FIELD), b.LISTED, measured) for measured in ([edge], []))
+    assert wording.edges(line.strips[0]) == ">=0.20.0 by package, <0.23.1 between stacks"
+    assert wording.edges(other.strips[0]) == ">=0.20.0 between stacks, <0.23.1 between stacks"
 
 
 def test_a_window_that_is_not_bound_says_so() -> None:

@@ -173,6 +173,17 @@ class TestOutput:
         assert "Since 0.20.0 (last good release: 0.19.2), until 0.23.0, good again in 0.23.1." in out
         assert "| trl | 0.19.2 | 0.20.0 | 0.23.1 |" in out
 
+    def test_the_text_of_an_issue_has_the_modules_of_the_script(
+        self, stand: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        """Without them, nobody else can run it."""
+        (tmp_path / "train.py").write_text("import rows\n")
+        (tmp_path / "rows.py").write_text("ROWS = 3\n")
+        stand(flagship)
+        bisect_command(asked(flow=None, script=str(tmp_path / "train.py")), as_json=False, issue=True)
+        out = capsys.readouterr().out
+        assert "```python\nimport rows\n```\n\nIt imports `rows.py`:\n\n```python\nROWS = 3\n```\n" in out
+
     def test_without_a_change_nothing_is_known(
         self, stand: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
-from finetune_compat.bisect.render import DIFF_LINES, headline, issue_text, terminal
+from finetune_compat.bisect.render import DIFF_LINES, MOST_CHARACTERS, headline, issue_text, terminal
 from finetune_compat.checks.codes import CODES
 
 
@@ -88,3 +88,16 @@ class TestIssue:
 
     def test_nothing_to_report(self) -> None:
         assert "No release of trl turns" in issue_text(replace(ANSWER, edges=EDGES[1:]))
+
+    def test_modules_that_the_script_imports(self) -> None:
+        """Without them, the script cannot be run."""
+        long = "x = 1\n" * MOST_CHARACTERS
+        text = issue_text(ANSWER, "import tiny, data\n", {"tiny.py": "WORDS = 3\n", "data.py": long})
+        script = text.index("import tiny, data")
+        assert script < text.index("It imports `tiny.py`:\n\n```python\nWORDS = 3\n```\n") < text.index("**Observed**")
+        assert "It imports `data.py` (10,000 lines), which must be added." in text
+        assert long not in text
+
+    def test_a_fence_in_the_script_does_not_end_its_block(self) -> None:
+        text = issue_text(ANSWER, 'PROMPT = """\n```python\n"""\n')
+        assert '````python\nPROMPT = """\n```python\n"""\n````\n' in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.checks.ledger import Ledger, Signature, load_ledger
-from finetune_compat.checks.windows_measured import MeasuredEdge, Side, edge_name, read_windows
+from finetune_compat.checks.windows_measured import MeasuredEdge, Side, bases_of, edge_name, read_windows
 from finetune_compat.contract.errors import RecordsError
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -99,3 +99,28 @@ def test_another_file_is_one_message(tmp_path: Path, text: str) -> None:
     path.write_text(text if text != "{}" else '{"a": 1}')
     with pytest.raises(RecordsError, match="not a list of measured edges"):
         read_windows(path)
+
+
+class TestBases:
+    """`trl#3926` has two signatures with the same window."""
+
+    ISSUE = next(issue for issue in LEDGER.issues if issue.id == EDGE.issue)
+    BOTH = (EDGE, dataclasses.replace(EDGE, shows=1))
+
+    def test_an_edge_is_by_package_if_it_was_measured_for_every_signature(self) -> None:
+        window = {">=0.20.0": "by package", "<0.23.1": "between stacks"}
+        assert bases_of(self.ISSUE, self.ISSUE.shows, self.BOTH) == {"trl": window}
+        assert bases_of(self.ISSUE, self.ISSUE.shows, self.BOTH[:1])["trl"][">=0.20.0"] == "between stacks"
+        assert bases_of(self.ISSUE, self.ISSUE.shows[:1], self.BOTH[:1]) == {"trl": window}
+
+    @pytest.mark.parametrize("changes", [{"holds": False}, {"moved": ("peft 0.16.0 -> 0.17.0",)}, {"issue": "other"}])
+    def test_only_a_package_alone_counts(self, changes: dict[str, object]) -> None:
+        edges = [dataclasses.replace(edge, **changes) for edge in self.BOTH]  # type: ignore[arg-type]
+        assert set(bases_of(self.ISSUE, self.ISSUE.shows, edges)["trl"].values()) == {"between stacks"}
+
+    @pytest.mark.parametrize("one", [one for one in EDGES if one.by_package], ids=lambda one: f"{one.key}")
+    def test_the_ledger_names_each_measured_edge_in_the_same_way(self, one: MeasuredEdge) -> None:
+        """Another name would hide it."""
+        issue = next(issue for issue in LEDGER.issues if issue.id == one.issue)
+        found = bases_of(issue, (signature_of(one),), EDGES)
+        assert found[one.package][one.edge.removeprefix(one.package)] == "by package"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.results.run_files import RowState, StackRow
-from finetune_compat.run.estimate import START_S, least, loads
-from finetune_compat.run.parts import SHORTEST_S, Part, merged_row, split, whole_stacks
+from finetune_compat.run.estimate import START_S, least, loads, makespan
+from finetune_compat.run.parts import SHORTEST_S, Part, by_stack, merged_row, split, whole_stacks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,9 +35,13 @@ def longest(parts: list[Part] | tuple[Part, ...]) -> float:
 @given(seconds=SECONDS, number=NUMBERS)
 def test_every_cell_is_in_exactly_one_part(seconds: dict[str, float], number: int) -> None:
     """No part is empty, and no stack is started twice in a part."""
-    for parts in (split(seconds, number), whole_stacks(seconds, number)):
+    for parts, most in (
+        (split(seconds, number), number),
+        (whole_stacks(seconds, number), number),
+        (by_stack(seconds, number), number * len(loads(seconds))),
+    ):
         assert sorted(cell for part in parts for cell in part.cells) == sorted(seconds)
-        assert 1 <= len(parts) <= number
+        assert 1 <= len(parts) <= most
         for part in parts:
             stacks = [parse_cell(cell).stack for cell in part.cells]
             assert part.seconds == pytest.approx(load(part.cells, seconds))
@@ -58,6 +62,23 @@ def test_no_part_is_much_longer_than_it_must_be(seconds: dict[str, float], numbe
     stacks = len({parse_cell(cell).stack for cell in seconds})
     work = sum(seconds.values()) + START_S * (stacks + 2 * number)
     assert longest(split(seconds, number)) <= max(SHORTEST_S, work / number + 2 * max(seconds.values())) * 1.01
+
+
+@given(seconds=SECONDS, cores=NUMBERS)
+def test_the_parts_of_a_cluster_start_no_stack_more_often(seconds: dict[str, float], cores: int) -> None:
+    """Each has one stack, and together they are as long as one part for each core."""
+    parts = by_stack(seconds, cores)
+    assert all(len(part.stacks) == 1 for part in parts)
+    assert list(parts) == sorted(parts, key=lambda part: -part.seconds)
+    assert sum(part.seconds for part in parts) == pytest.approx(sum(part.seconds for part in split(seconds, cores)))
+
+
+def test_one_long_cell_makes_no_other_part_longer() -> None:
+    """With parts as long as that cell, five cores ran six of them."""
+    seconds = {f"trl0.{stack}-py311/sft-full[v{cell}]@cpu": 1.0 for stack in range(8) for cell in range(51)}
+    seconds["trl0.9-py311/sft-full[v0]@cpu"] = 90.0
+    parts = [part.seconds for part in by_stack(seconds, 5)]
+    assert makespan(parts, 5) <= 1.1 * least(loads(seconds).values(), 90.0, 5)
 
 
 def test_one_long_stack_is_divided() -> None:

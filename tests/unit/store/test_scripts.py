@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,34 @@ class TestTheRecord:
 
     @pytest.mark.parametrize(
         ("changes", "why"),
-        [({"hosts": ("huggingface.co",)}, "huggingface.co"), ({"read": None}, "too many files")],
+        [
+            ({"hosts": ("huggingface.co",)}, "huggingface.co"),
+            ({"hosts": ("a.example", "b.example"), "unanswered": ("a.example",)}, "it asked b.example, whose"),
+            ({"read": None}, "too many files"),
+        ],
     )
     def test_what_is_not_stored(self, folder: Path, changes: dict[str, Any], why: str) -> None:
         of, problem = kept(**changes)
         assert why in problem
         assert stored_script(of, Store.configured()) is None
+
+    def test_without_a_network_it_answers_while_there_is_none(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The script has learned nothing from a machine without an address, and would not at another run."""
+
+        def no_address(*_: object) -> object:
+            raise socket.gaierror(-2, "Name or service not known")
+
+        scripts._has_address.cache_clear()
+        of, problem = kept(hosts=("a.example",), unanswered=("a.example",))
+        assert problem == ""
+        monkeypatch.setattr(socket, "getaddrinfo", no_address)
+        assert stored_script(of, Store.configured()) is not None
+        scripts._has_address.cache_clear()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(2, 1, 6, "", ("192.0.2.1", 443))])
+        assert stored_script(of, Store.configured()) is None
+        scripts._has_address.cache_clear()
 
     def test_large_files_are_not_stored(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         of = recipe()

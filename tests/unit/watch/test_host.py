@@ -252,6 +252,14 @@ class TestTheRun:
         assert len(seen.runs) == 2
         assert seen.unseen == ("1 other processes of the script trained or loaded models too",)
 
+    def test_a_machine_that_answered_one_process_has_answered(self, tmp_path: Path) -> None:
+        """Only what no process learned anything from is unanswered."""
+        both = ("a.example", "b.example")
+        (tmp_path / "1.json").write_text(pipeline(run(), hosts=both, unanswered=both).to_json())
+        (tmp_path / "2.json").write_text(pipeline(hosts=("b.example",), unanswered=()).to_json())
+        seen = host._read(tmp_path, 0, ["x.py"])
+        assert (seen.hosts, seen.unanswered) == (both, ("a.example",))
+
     @pytest.mark.parametrize(
         ("text", "problem"),
         [

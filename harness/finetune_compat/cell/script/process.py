@@ -247,6 +247,7 @@ class Process:
             unknown=self._unknown,
             read=self._inputs.read,
             hosts=self._inputs.hosts,
+            unanswered=self._inputs.unanswered,
         )
         suffix = RANK if int(os.environ.get("RANK", "0") or 0) else ".json"
         write_atomically(Path(self.request.folder, f"{self._owner}{suffix}"), record.to_json())

@@ -19,7 +19,7 @@ inputs.begin()
 sys.path.insert(0, "")
 """
 END = """
-print(json.dumps({"read": inputs.read, "hosts": inputs.hosts}))
+print(json.dumps({"read": inputs.read, "hosts": inputs.hosts, "unanswered": inputs.unanswered}))
 """
 
 
@@ -68,6 +68,28 @@ def test_what_the_script_made_itself_is_no_input(folder: Path) -> None:
     assert own(heard(folder, "open('made', 'w').write('x')\nopen('made').read()\n"), folder) == []
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        # filelock makes such a directory when it is imported, and shutil.rmtree opens it.
+        "import tempfile\nwith tempfile.TemporaryDirectory() as made: open(f'{made}/probe', 'w').close()\n",
+        "import os\nos.makedirs('out/best')\nos.system('echo x > out/best/model')\nopen('out/best/model').read()\n",
+        "import os, pathlib\npathlib.Path('out').mkdir()\nos.rename('out', 'new')\nos.mkdir('out')\n",
+    ],
+    ids=["temporary directory", "file that a process of the script wrote", "directories alone"],
+)
+def test_what_is_in_a_directory_that_the_script_made_is_no_input(folder: Path, script: str) -> None:
+    assert [path for path in heard(folder, script)["read"] if not Path(path).is_relative_to(PACKAGE)] == []
+
+
+def test_a_directory_that_existed_is_not_made(folder: Path) -> None:
+    """Python reports the attempt too."""
+    (folder / "data").mkdir()
+    (folder / "data" / "rows.json").write_text("[]")
+    script = "import os\nos.makedirs('data', exist_ok=True)\nopen('data/rows.json').read()\n"
+    assert own(heard(folder, script), folder) == ["rows.json"]
+
+
 def test_a_script_that_changes_what_it_read_has_no_list(folder: Path) -> None:
     """Its next run reads something else."""
     assert heard(folder, "open('rows.json').read()\nopen('rows.json', 'a').write('x')\n")["read"] is None
@@ -92,6 +114,55 @@ def test_too_many_files_are_no_list(folder: Path) -> None:
 def test_hosts_that_were_asked_for(folder: Path, ask: str, hosts: list[str]) -> None:
     """Also those that did not answer: on another day they might."""
     assert heard(folder, f"try:\n    {ask}\nexcept OSError:\n    pass\n")["hosts"] == hosts
+
+
+NO_NETWORK = """
+import socket as s
+def refused(*_): raise s.gaierror(-2, "Name or service not known")
+def address(*_): return [(2, 1, 6, "", ("192.0.2.1", 443))]
+def ask(host):
+    try: s.getaddrinfo(host, 443)
+    except OSError: pass
+"""
+"""Stands in for the system's lookup, below the function that notes answers."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "unanswered"),
+    [
+        ("s._socket.getaddrinfo = refused; ask('a.example'); ask('a.example')", ["a.example"]),
+        ("s._socket.getaddrinfo = refused; ask('a.example'); s._socket.getaddrinfo = address; ask('a.example')", []),
+        ("s._socket.getaddrinfo = address; ask('a.example'); s._socket.getaddrinfo = refused; ask('a.example')", []),
+    ],
+    ids=["never", "later", "once"],
+)
+def test_a_host_without_an_address_told_nothing(folder: Path, asked: str, unanswered: list[str]) -> None:
+    """Where there is no network, its answer is the same at every run."""
+    script = f"{NO_NETWORK}import sys\nsys.audit('socket.getaddrinfo', 'a.example', 443, 0, 0, 0)\n{asked}\n"
+    found = heard(folder, script)
+    assert (found["hosts"], found["unanswered"]) == (["a.example"], unanswered)
+
+
+def test_a_host_that_was_connected_to_may_have_answered(folder: Path) -> None:
+    """An address needs no lookup."""
+    script = "try:\n    socket.create_connection(('192.0.2.1', 9), timeout=0.01)\nexcept OSError:\n    pass\n"
+    assert heard(folder, script)["unanswered"] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "hosts"), [("huggingface_hub.utils._telemetry", []), ("train", ["data.invalid"])], ids=["library", "own"]
+)
+def test_telemetry_is_no_input(folder: Path, module: str, hosts: list[str]) -> None:
+    """Its answer is ignored. TRL 1.9 sends it from a thread at each training."""
+    worker = "def _telemetry_worker():\n    try: socket.getaddrinfo('data.invalid', 443)\n    except OSError: pass\n"
+    script = f"""
+import threading
+inside = {{"__name__": {module!r}, "socket": socket}}
+exec({worker!r}, inside)
+thread = threading.Thread(target=inside["_telemetry_worker"])
+thread.start(); thread.join()
+"""
+    assert heard(folder, script)["hosts"] == hosts
 
 
 def test_a_file_descriptor_is_no_path(folder: Path) -> None:
