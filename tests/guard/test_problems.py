@@ -580,6 +580,23 @@ def one_process() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def test_a_trainer_that_passes_no_optimizer_is_said_once(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers 4.49.0 forgets it: a guard without a word would look like a healthy run."""
+    trainer = sft(TrainingGuard())
+    handler = type(trainer.callback_handler)
+    monkeypatch.setattr(handler, "call_event", _without_optimizer(handler.call_event))
+    line = "callbacks get no optimizer, as from Transformers 4.49.0: nothing is checked"
+    assert warned(trainer) == [line]
+
+
+def _without_optimizer(call_event: Any) -> Any:
+    def called(self: Any, *args: Any, **given: Any) -> Any:
+        self.optimizer = None
+        return call_event(self, *args, **given)
+
+    return called
+
+
 @pytest.mark.usefixtures("one_process")
 def test_shards_are_known_by_their_owner(sft: Make) -> None:
     """Accelerate trains with shards, or a parameter is itself distributed."""

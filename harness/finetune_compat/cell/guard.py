@@ -128,6 +128,8 @@ class TrainingGuard(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         run = self._run
         if run is None:
+            if state.global_step == 1:
+                self._mention("callbacks get no optimizer, as from Transformers 4.49.0: nothing is checked")
             return
         self._steps += 1
         scaled = getattr(given["optimizer"], "scaler", None) is not None
