@@ -536,9 +536,10 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
 
 
 TOKENIZED = frozenset({"rft-all-linear", "rft-labels-masked"})
-PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named"})
+PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named", "orpo-peft-config", "cpo-peft-config"})
 UNPAIRED = frozenset({"kto-peft-config", "kto-peft-model"})
-ONLINE = frozenset({"grpo-peft-config", "grpo-peft-model"})
+LEAVE_ONE_OUT = frozenset({"rloo-peft-config"})
+ONLINE = LEAVE_ONE_OUT | {"grpo-peft-config", "grpo-peft-model"}
 
 
 @pytest.mark.parametrize(
@@ -554,7 +555,9 @@ ONLINE = frozenset({"grpo-peft-config", "grpo-peft-model"})
         ("trl", "0.8.0", {*UNPAIRED, *PAIRED, *ONLINE}),
         ("trl", "0.8.1", {*PAIRED, *ONLINE}),
         ("trl", "0.9.2", ONLINE),
-        ("trl", "0.18.0", set()),
+        ("trl", "0.18.0", LEAVE_ONE_OUT),
+        ("trl", "0.22.0", set()),
+        ("peft", "0.13.2", {"sft-trainable-tokens", "sft-vera"}),
         ("peft", "0.14.0", {"sft-trainable-tokens"}),
         ("peft", "0.15.0", set()),
     ],

@@ -174,8 +174,7 @@ def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.M
 
 def test_a_value_of_some_objectives_moves_their_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows without completions do not depend on them."""
-    with_completions = (Objective.SFT, Objective.PREFERENCE, Objective.UNPAIRED, Objective.ONLINE, Objective.REWARD)
-    having = set().union(*map(flows_of, with_completions))
+    having = set().union(*(flows_of(objective) for objective in Objective if objective is not Objective.PLAIN))
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "COMPLETION_WORDS", 99)) == having
 
 
