@@ -77,10 +77,10 @@ EXTRA_CLASSES = {
     Extra.TOKENS: {"trainable_tokens_delta": 1},
 }
 """Tensors by class."""
-METHODS = {Method.LORA: ADAPTER, Method.IA3: 384, Method.VERA: 288}
-"""2 layers x (k 32 + v 32 + 128 into down); 2 layers x (q and o, 8 + 64 each)."""
+METHODS = {Method.LORA: ADAPTER, Method.IA3: 1_152, Method.VERA: 288}
+"""2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + 128 into down); 2 layers x (q and o, 8 + 64 each)."""
 METHOD_CLASSES = {
-    Method.IA3: {"ia3_l": (6, 1)},
+    Method.IA3: {"ia3_l": (14, 1)},
     Method.VERA: {"vera_lambda_b": (4, 1), "vera_lambda_d": (4, 2)},
 }
 """Tensors by class, and the first step with a gradient."""

@@ -291,8 +291,10 @@ GENERATED_TOKENS = 2
 them was good: with 8, ten steps raised the expected reward from 0.503 to 0.514, with 2 to 0.527.
 """
 
-_SCORED = replace(LORA, dropout=0.0)
-"""Without dropout: a step has two forwards or one, and releases differ in whether the trainer switches it off."""
+_WITHOUT_DROPOUT = replace(LORA, dropout=0.0)
+"""For methods that have none, and for scores: a step has two forwards or one, and releases differ in whether the
+trainer switches dropout off.
+"""
 
 _N4 = (
     Variant(QWEN2, Precision.NF4, True),
@@ -561,7 +563,7 @@ CATALOG: tuple[Flow, ...] = (
             Variant(QWEN2, Precision.FULL, False),
         ),
         objective=Objective.REWARD,
-        lora=_SCORED,
+        lora=_WITHOUT_DROPOUT,
         row_labels=(1,),
         since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
         head=Head.SCORE,
@@ -577,7 +579,7 @@ CATALOG: tuple[Flow, ...] = (
         refusal=None,
         variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
         objective=Objective.REWARD,
-        lora=_SCORED,
+        lora=_WITHOUT_DROPOUT,
         row_labels=(1,),
         since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
         head=Head.SCORE,
@@ -677,7 +679,7 @@ CATALOG: tuple[Flow, ...] = (
         story="An IA3Config goes to SFTTrainer, which attaches its factors.",
         variants=_ADDED,
         method=Method.IA3,
-        lora=replace(LORA, dropout=0.0, target_modules=("k_proj", "v_proj", FEED_FORWARD)),
+        lora=_WITHOUT_DROPOUT,
         since_peft="0.4.0",
     ),
     replace(
@@ -686,7 +688,7 @@ CATALOG: tuple[Flow, ...] = (
         story="A VeraConfig goes to SFTTrainer, which attaches its factors.",
         variants=_ADDED,
         method=Method.VERA,
-        lora=replace(LORA, dropout=0.0, target_modules=("q_proj", "o_proj")),
+        lora=replace(_WITHOUT_DROPOUT, target_modules=("q_proj", "o_proj")),
         since_peft="0.14.0",  # the first with quantized weights
     ),
     Flow(

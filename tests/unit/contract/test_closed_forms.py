@@ -309,8 +309,8 @@ def test_a_score_head_is_one_row_and_adapters_have_a_copy_of_it() -> None:
 @pytest.mark.parametrize(
     ("flow", "method", "trained"),
     [
-        # 2 layers x (k 32 + v 32 outputs, and 128 inputs of down).
-        ("sft-ia3", Method.IA3, 384),
+        # 2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 outputs, and 128 inputs of down).
+        ("sft-ia3", Method.IA3, 1_152),
         # 2 layers x (q and o, 64 outputs and 8 ranks each).
         ("sft-vera", Method.VERA, 288),
         # The same matrices as LoRA.
