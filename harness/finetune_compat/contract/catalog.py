@@ -661,6 +661,14 @@ CATALOG: tuple[Flow, ...] = (
     ),
     replace(
         _DOCUMENTED,
+        name="sft-defaults",
+        story="The base model, data and a LoraConfig go to SFTTrainer; loss, packing, collator and checkpointing are "
+        "its defaults.",
+        variants=(Variant(QWEN2, Precision.NF4, False), Variant(QWEN2, Precision.FULL, False)),
+        since="0.12.0",  # with `text` as the default column
+    ),
+    replace(
+        _DOCUMENTED,
         name="sft-rslora",
         story="A LoraConfig with use_rslora=True goes to SFTTrainer, which attaches the adapters.",
         variants=(Variant(QWEN2, Precision.FULL, False),),
