@@ -1,5 +1,6 @@
 """Pass the base model, the data and peft_config to SFTTrainer, and leave other options at their defaults: loss,
-packing, collator, checkpointing, optimizer. Those that are passed make the training short, measured and possible on a CPU.
+packing, collator, checkpointing, optimizer. Those that are passed make the training short, measured and possible on a
+CPU.
 """
 
 from __future__ import annotations
