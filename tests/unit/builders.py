@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.ledger import Issue, Ledger, Signature
-from finetune_compat.contract.catalog import MODELS, Extra, Head, Objective, flow_named
+from finetune_compat.contract.catalog import MODELS, Extra, Head, Method, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -77,6 +77,13 @@ EXTRA_CLASSES = {
     Extra.TOKENS: {"trainable_tokens_delta": 1},
 }
 """Tensors by class."""
+METHODS = {Method.LORA: ADAPTER, Method.IA3: 1_152, Method.VERA: 288}
+"""2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + 128 into down); 2 layers x (q and o, 8 + 64 each)."""
+METHOD_CLASSES = {
+    Method.IA3: {"ia3_l": (14, 1)},
+    Method.VERA: {"vera_lambda_b": (4, 1), "vera_lambda_d": (4, 2)},
+}
+"""Tensors by class, and the first step with a gradient."""
 BIASES = 256
 """Qwen2's q, k and v biases: 2 layers x (64 + 32 + 32)."""
 LINEARS = 73_728
@@ -184,6 +191,8 @@ UNPAIRED = Losses(0.5, 0.3231, 0.51, 0.5, (0.0, 0.875))
 """Before training every log-ratio is 0, so the loss is 1 - sigmoid(0) and no row has moved."""
 GENERATED = Losses(0.0, 0.0, 0.0, 0.0, (0.5, 0.53))
 """Advantages sum to 0, and so does the loss of generations. Accuracy is the expected reward."""
+REFERENCE_FREE = Losses(4.9531, 4.2666, 4.96, 4.953132, (0.5, 1.0))
+"""A random model finds the chosen completion likelier in half of the pairs."""
 SCORES = Losses(0.7573, 0.0087, 0.8, 0.757312, (0.4375, 1.0))
 """A new head orders pairs at random."""
 
@@ -197,6 +206,9 @@ _LOSSES = {
     Objective.PREFERENCE: PREFERENCE,
     Objective.UNPAIRED: UNPAIRED,
     Objective.ONLINE: GENERATED,
+    Objective.LEAVE_ONE_OUT: GENERATED,
+    Objective.ODDS_RATIO: REFERENCE_FREE,
+    Objective.CONTRASTIVE: REFERENCE_FREE,
     Objective.REWARD: SCORES,
 }
 
@@ -643,7 +655,7 @@ def _dtypes(variant: Variant, unquantized: int, adapters: int) -> dict[str, int]
 def _adapters_on(variant: Variant, trainable: int, flow: str) -> dict[Area, AreaCount]:
     """Adapter parameters by the module they are on, all trainable or all frozen."""
     vision = SIZES[variant.model].vision_adapter
-    sizes = {Area.LANGUAGE: ADAPTER} | ({Area.VISION: vision} if vision else {})
+    sizes = {Area.LANGUAGE: METHODS[flow_named(flow).method]} | ({Area.VISION: vision} if vision else {})
     sizes |= {Area.HEAD: SCORE} if _has_score(flow) else {}
     for area, extra in EXTRAS[flow_named(flow).extra].items():
         sizes[area] = sizes.get(area, 0) + extra
@@ -729,7 +741,7 @@ HELD_OUT = tuple(range(64, 80))
 def _dropout(flow: str, variant: Variant) -> Dropout:
     """As the LoRA configuration asks, where the trainer leaves it on: in 2 layers of 7 targets, and in the encoder."""
     asked = (flow_named(flow).lora or MODELS[variant.model].lora).dropout
-    share = 0.0 if flow.startswith(("dpo-", "kto-", "grpo-")) else asked
+    share = 0.0 if flow.startswith(("kto-", *_TWO_EACH[:-1])) else asked
     return Dropout(14 + SIZES[variant.model].vision_pairs, share, 0.0)
 
 
@@ -749,6 +761,9 @@ PRETENDED = (
 
 def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
     """7 targets in 2 layers, and the targets of the vision encoder. With lora_B at zero, lora_A starts a step later."""
+    method = flow_named(flow).method
+    if method is not Method.LORA:
+        return {kind: _class(tensors, reached, 0.04) for kind, (tensors, reached) in METHOD_CLASSES[method].items()}
     first = 1 if flow in PRETENDED else 2
     found = {"lora_A": _class(14, first, 0.03), "lora_B": _class(14, 1, 0.04)}
     pairs = SIZES[variant.model].vision_pairs
@@ -787,18 +802,21 @@ def _labels(rows: int, flow: str, variant: Variant) -> Labels:
     first 10 words are a prompt, labels begin after it. Generations have 2 tokens.
     """
     picture = 6 if "-vl" in variant.model else 0
-    prompt = 10 if flow.startswith(("rft-", "dpo-", "kto-")) else 0
+    prompt = 10 if flow.startswith(("rft-", "dpo-", "kto-", "orpo-", "cpo-")) else 0
     each = 1 if _has_score(flow) else 2 if _generates(flow) else 25 - prompt
     return Labels(rows, each * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0, foreign=0)
 
 
 def _sequences(flow: str) -> int:
     """Sequences in a row: two for a preference, and as many as a prompt has completions."""
-    return 2 if flow.startswith(("dpo-", "grpo-", "reward-")) else 1
+    return 2 if flow.startswith(_TWO_EACH) else 1
+
+
+_TWO_EACH = ("dpo-", "orpo-", "cpo-", "grpo-", "rloo-", "reward-")
 
 
 def _generates(flow: str) -> bool:
-    return flow_named(flow).objective is Objective.ONLINE
+    return flow_named(flow).objective in (Objective.ONLINE, Objective.LEAVE_ONE_OUT)
 
 
 def _has_score(flow: str) -> bool:
@@ -885,7 +903,7 @@ def _census_of(seen: Observation, stage: Stage) -> Census:
 
 def _adapter(variant: Variant, flow: str) -> int:
     extra = sum(EXTRAS[flow_named(flow).extra].values()) + (SCORE if _has_score(flow) else 0)
-    return ADAPTER + SIZES[variant.model].vision_adapter + extra
+    return METHODS[flow_named(flow).method] + SIZES[variant.model].vision_adapter + extra
 
 
 def _logical(variant: Variant, flow: str) -> int:

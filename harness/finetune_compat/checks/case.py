@@ -94,7 +94,7 @@ class Case:
         """
         if self.seen.model is not None:
             own = (self.seen.model, self.seen.variant.precision, self.seen.lora)
-            return closed_forms.sizes(*own, self.flow.head, self.flow.extra)
+            return closed_forms.sizes(*own, self.flow.head, self.flow.extra, self.flow.method)
         if self.seen.sizes is None:
             raise NotApplicable("the sizes of the model are not known")
         return self.seen.sizes

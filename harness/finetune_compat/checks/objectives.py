@@ -194,11 +194,24 @@ _REWARD = Rules(
     unlearned=_chosen_do_not_gain,
 )
 
+# ----------------------------------------------------------------------------------------- preference without reference
+
+_REFERENCE_FREE = Rules(
+    2,
+    MINIMUM_FALL,
+    _of_its_own_output,
+    dropout=False,  # `disable_dropout` is True by default in every release
+    unlearned=_chosen_do_not_gain,
+)
+
 RULES: Mapping[Objective, Rules] = {
     Objective.SFT: NEXT_TOKEN,
     Objective.PLAIN: NEXT_TOKEN,
     Objective.PREFERENCE: _PREFERENCE,
     Objective.UNPAIRED: _UNPAIRED,
     Objective.ONLINE: _ONLINE,
+    Objective.LEAVE_ONE_OUT: _ONLINE,
+    Objective.ODDS_RATIO: _REFERENCE_FREE,
+    Objective.CONTRASTIVE: _REFERENCE_FREE,
     Objective.REWARD: _REWARD,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import assert_never
 
-from finetune_compat.contract.catalog import TRAINED_TOKENS, Extra, Head
+from finetune_compat.contract.catalog import FEED_FORWARD, TRAINED_TOKENS, Extra, Head, Method
 from finetune_compat.contract.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
 
 
@@ -125,6 +125,20 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
     return found
 
 
+def method_on(model: ModelShape, lora: LoraShape, method: Method) -> Mapping[Area, int]:
+    """Parameters by area of an adapter of `method`: for LoRA as `adapters_on`, for others the factors of IA3
+    (arXiv:2205.05638, section 3.3) and of VeRA (arXiv:2310.11454, section 3.1).
+    """
+    if method is Method.LORA:
+        return adapters_on(model, lora)
+    found: Counter[Area] = Counter()
+    for linear in linears(model):
+        if _reached(linear, lora):
+            scaled = linear.in_features if (method, linear.name) == (Method.IA3, FEED_FORWARD) else linear.out_features
+            found[linear.area] += linear.copies * (scaled + (lora.r if method is Method.VERA else 0))
+    return found
+
+
 def extras_on(model: ModelShape, lora: LoraShape, extra: Extra) -> Counter[Area]:
     """Parameters by area that a LoRA configuration trains besides `lora_A` and `lora_B`: for DoRA one for each output
     of an adapted layer (arXiv:2402.09353, section 4.1), for others whole modules or rows of them.
@@ -153,6 +167,7 @@ def sizes(
     lora: LoraShape | None,
     head: Head = Head.TOKENS,
     extra: Extra = Extra.NOTHING,
+    method: Method = Method.LORA,
 ) -> ModelSizes:
     """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16. With adapters,
     a score head has a trained copy.
@@ -168,7 +183,7 @@ def sizes(
         logical=base_logical(model) - less,
         stored=stored,
         at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
-        adapters_on=Counter(adapters_on(model, lora)) + copied + extras_on(model, lora, extra) if lora else {},
+        adapters_on=Counter(method_on(model, lora, method)) + copied + extras_on(model, lora, extra) if lora else {},
         dtypes=(unquantized, *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
     )
 

@@ -11,7 +11,7 @@ from builders import UNLISTED, healthy
 from finetune_compat.checks import CHECKS, Outcome, Result, Symptom
 from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.objectives import RULES
-from finetune_compat.contract.catalog import CATALOG, Flow, Head, Subject
+from finetune_compat.contract.catalog import CATALOG, Flow, Head, Method, Subject
 from finetune_compat.contract.records import Observation, Variant
 from finetune_compat.results.run_files import judge_one
 from hypothesis import assume, given
@@ -21,7 +21,8 @@ from opinions import judged, results
 Cell = tuple[Flow, Variant]
 Fault = Callable[[Observation], Observation]
 CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
-ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
+ADAPTED = [cell for cell in CELLS if (cell[0].subject, cell[0].method) == (Subject.ADAPTER, Method.LORA)]
+"""Cells with LoRA: the faults are in its matrices."""
 
 
 # ------------------------------------------------------------------------------------------------------ older harnesses

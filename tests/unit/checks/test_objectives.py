@@ -95,7 +95,17 @@ def test_a_new_head_has_the_loss_of_its_own_scores() -> None:
     assert RULES[Objective.REWARD].start(seen.model, older) is None
 
 
-@pytest.mark.parametrize("flow", ["dpo-peft-config", "kto-peft-config", "reward-peft-config"])
+@pytest.mark.parametrize("flow", ["orpo-peft-config", "cpo-peft-config"])
+def test_without_a_reference_the_loss_is_that_of_the_models_own_answers(flow: str) -> None:
+    """It has no fixed value before training. Another reported loss is named by E806 alone."""
+    seen = b.healthy(flow)
+    assert judged(seen).outcome is Outcome.PASS
+    assert seen.training is not None
+    other = dataclasses.replace(seen.training, reference_before=4.8)
+    assert judged(dataclasses.replace(seen, training=other)).failing == ("E806",)
+
+
+@pytest.mark.parametrize("flow", ["dpo-peft-config", "kto-peft-config", "reward-peft-config", "orpo-peft-config"])
 @pytest.mark.parametrize(("gains", "learned"), [(1.0, True), (0.51, True), (0.5, False), (0.0, False), (None, True)])
 def test_most_chosen_sequences_gain_where_a_preference_is_learned(
     flow: str, gains: float | None, learned: bool

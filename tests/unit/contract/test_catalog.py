@@ -15,6 +15,7 @@ from finetune_compat.contract.catalog import (
     Extra,
     Flow,
     Head,
+    Method,
     cells_on,
     cells_with,
     flow_named,
@@ -48,7 +49,7 @@ def test_real_weights_go_through_every_flow_in_the_variants_of_the_tiny_qwen2() 
 
 
 def _has_given_sizes(flow: Flow) -> bool:
-    return flow.head is Head.TOKENS and flow.extra is Extra.NOTHING
+    return flow.head is Head.TOKENS and flow.extra is Extra.NOTHING and flow.method is Method.LORA
 
 
 def test_lora_is_the_flows_own_or_that_of_the_model() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from builders import ADAPTER, BIASES, LINEARS, REST, SIZES
 from finetune_compat.contract import closed_forms
-from finetune_compat.contract.catalog import LORA, MODELS, Extra, Head
+from finetune_compat.contract.catalog import LORA, MODELS, Extra, Head, Method, flow_named
 from finetune_compat.contract.records import Area, LoraShape, ModelShape, Precision, VisionShape
 from hypothesis import given
 from hypothesis import strategies as st
@@ -304,3 +304,25 @@ def test_a_score_head_is_one_row_and_adapters_have_a_copy_of_it() -> None:
     assert set(found.at_load) == {REST - 8_192 + 64, REST - 8_192 + 64 + 256}
     assert found.adapters_on == {Area.LANGUAGE: ADAPTER, Area.HEAD: 64}
     assert closed_forms.sizes(shape, Precision.FULL, None, Head.SCORE).adapters_on == {}
+
+
+@pytest.mark.parametrize(
+    ("flow", "method", "trained"),
+    [
+        # 2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 outputs, and 128 inputs of down).
+        ("sft-ia3", Method.IA3, 1_152),
+        # 2 layers x (q and o, 64 outputs and 8 ranks each).
+        ("sft-vera", Method.VERA, 288),
+        # The same matrices as LoRA.
+        ("sft-rslora", Method.LORA, ADAPTER),
+        ("sft-pissa", Method.LORA, ADAPTER),
+    ],
+)
+def test_what_other_methods_train(flow: str, method: Method, trained: int) -> None:
+    """The base model stays as it is."""
+    row, shape = flow_named(flow), MODELS["qwen2"].shape
+    assert row.method is method
+    found = closed_forms.sizes(shape, Precision.NF4, row.lora or LORA, method=row.method)
+    plain = closed_forms.sizes(shape, Precision.NF4, LORA)
+    assert found.adapters_on == {Area.LANGUAGE: trained}
+    assert (found.logical, found.stored, found.at_load) == (plain.logical, plain.stored, plain.at_load)

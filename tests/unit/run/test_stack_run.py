@@ -536,9 +536,11 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
 
 
 TOKENIZED = frozenset({"rft-all-linear", "rft-labels-masked"})
-PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named"})
+PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named", "orpo-peft-config", "cpo-peft-config"})
 UNPAIRED = frozenset({"kto-peft-config", "kto-peft-model"})
-ONLINE = frozenset({"grpo-peft-config", "grpo-peft-model"})
+LEAVE_ONE_OUT = frozenset({"rloo-peft-config"})
+ONLINE = LEAVE_ONE_OUT | {"grpo-peft-config", "grpo-peft-model"}
+DEFAULTS = frozenset({"sft-defaults"})
 
 
 @pytest.mark.parametrize(
@@ -550,11 +552,14 @@ ONLINE = frozenset({"grpo-peft-config", "grpo-peft-model"})
         ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
         ("transformers", "4.49.0", set()),
         ("transformers", "5.3.0", set()),
-        ("trl", "0.7.11", {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE}),
-        ("trl", "0.8.0", {*UNPAIRED, *PAIRED, *ONLINE}),
-        ("trl", "0.8.1", {*PAIRED, *ONLINE}),
-        ("trl", "0.9.2", ONLINE),
-        ("trl", "0.18.0", set()),
+        ("trl", "0.7.11", {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.8.0", {*UNPAIRED, *PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.8.1", {*PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.9.2", ONLINE | DEFAULTS),
+        ("trl", "0.12.0", ONLINE),
+        ("trl", "0.18.0", LEAVE_ONE_OUT),
+        ("trl", "0.22.0", set()),
+        ("peft", "0.13.2", {"sft-trainable-tokens", "sft-vera"}),
         ("peft", "0.14.0", {"sft-trainable-tokens"}),
         ("peft", "0.15.0", set()),
     ],
@@ -577,7 +582,13 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
     assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
     assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
     old = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
-    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE}
+    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {
+        *TOKENIZED,
+        *UNPAIRED,
+        *PAIRED,
+        *ONLINE,
+        *DEFAULTS,
+    }
 
 
 def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
