@@ -24,6 +24,7 @@ from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.gpus import USUAL, Wanted
 from finetune_compat.machine.guarded_output import guarded_output
+from finetune_compat.machine.interruption import ending_tools
 from finetune_compat.machine.places import places, write_runs_to
 from finetune_compat.store.command import app as store_app
 
@@ -1017,7 +1018,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     gc.set_threshold(COLLECT_AFTER)
     with guarded_output():
-        _main(arguments)
+        try:
+            with ending_tools():
+                _main(arguments)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
 
 
 def _main(arguments: Sequence[str] | None) -> NoReturn:
@@ -1033,9 +1039,6 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
     except OSError as error:
         print(f"{error.filename or 'this machine'}: {error.strerror}\nNo file was left incomplete.", file=sys.stderr)
         sys.exit(ExitCode.COULD_NOT_TELL)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code or ExitCode.HEALTHY)

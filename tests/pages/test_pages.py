@@ -20,13 +20,26 @@ from finetune_compat.report import publish as publish_run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 RUNS = sorted(path.parent.name for path in GOLDEN.glob("*/ledger.toml"))
-PHONE, DESK = (390, 844), (1280, 900)
+PHONE, DESK = (360, 800), (1280, 900)
 
 OPEN_ALL = "document.querySelectorAll('details').forEach(found => found.open = true)"
 TOO_WIDE = """[...document.querySelectorAll('body *')].filter(found => !found.closest('.scroll, pre.raw')
     && found.getBoundingClientRect().right > innerWidth + 1).map(found => found.outerHTML.slice(0, 120))"""
-EFFECTS = """[...document.querySelectorAll('.flows tbody td:nth-child(2)')].map(found => [found.textContent,
-    found.getBoundingClientRect().right <= found.closest('.scroll').getBoundingClientRect().right])"""
+EFFECTS = "[...document.querySelectorAll('.flows tbody td:nth-child(2)')].map(found => found.textContent)"
+CUT_OFF = """[...document.querySelectorAll('.flows :is(th, td)')].filter(found => found.getBoundingClientRect().right
+    > found.closest('.scroll').getBoundingClientRect().right || found.scrollWidth > found.clientWidth)
+    .map(found => found.outerHTML.slice(0, 120))"""
+SPLIT = r"""[...document.querySelectorAll('.flows :is(th, td)')].flatMap(cell => {
+  const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), split = [];
+  for (let node; node = text.nextNode();)
+    for (const word of node.data.matchAll(/\w+/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(found => found.top)).size > 1) split.push(word[0]);
+    }
+  return split;
+})"""
 FAINT = r"""(() => {
   const light = text => {
     const [r, g, b] = text.match(/[\d.]+/g).map(Number).map(v => text.startsWith('color(') ? v : v / 255)
@@ -85,15 +98,18 @@ def test_a_page_fits_its_screen(
     assert page.evaluate(TOO_WIDE) == []
 
 
-def test_the_decision_on_a_flow_is_visible_on_a_phone(page: Page, file: Path) -> None:
-    """It is visible without scrolling, next to the longest name of a flow."""
-    page.show(file, *PHONE)
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_what_changed_in_a_flow_is_visible(page: Page, file: Path, size: tuple[int, int]) -> None:
+    """Every column is visible without scrolling, next to the longest name of a flow, and no word is divided."""
+    page.show(file, *size)
     longest = max((flow.name for flow in CATALOG), key=len)
     page.evaluate(f"document.querySelectorAll('.flows th[scope=row]').forEach(h => h.textContent = {longest!r})")
     effects = page.evaluate(EFFECTS)
     changed = file.name == "gate.html" and 'class="flows"' in file.read_text(encoding="utf-8")
     assert bool(effects) == changed
-    assert all(text in list(Decision) and within for text, within in effects), effects
+    assert {*effects} <= {*Decision}
+    assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate(SPLIT) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -20,11 +20,12 @@ from finetune_compat.contract.errors import CompatError, ExitCode, StackFailed, 
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact, redact_words
+from finetune_compat.gate.asked import Row, Target, Upgrade, Wanted
 from finetune_compat.gate.decide import Compared, compared_cells, decide
 from finetune_compat.gate.decision import CellChange, Gate, GateExit, Rule, Side
 from finetune_compat.gate.defaults import Defaults, compared, read_defaults
 from finetune_compat.gate.foretold import foretold, word
-from finetune_compat.gate.inputs import Row, Target, Upgrade, Wanted, read_side, read_target, read_upgrade
+from finetune_compat.gate.inputs import read_side, read_target, read_upgrade
 from finetune_compat.gate.known import HeldStack, Known, NotHeld, order, read_known
 from finetune_compat.gate.live import Watcher
 from finetune_compat.gate.policy import load_policy

@@ -176,7 +176,7 @@ class SafeTarget:
     between: str | None = None
     """The newest release between the two sides that was run and passes; None if there is none."""
     foretold: bool = False
-    """Whether only releases of the baselines were looked at, and none was run."""
+    """Whether only releases of the baselines were looked at, and those that were run for another cause."""
 
     @property
     def beside(self) -> str:

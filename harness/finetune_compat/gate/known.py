@@ -20,7 +20,7 @@ from finetune_compat.checks.comparison import Health, health
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Verdict
-from finetune_compat.gate.inputs import Row, Wanted
+from finetune_compat.gate.asked import Row, Wanted
 from finetune_compat.machine.places import places
 from finetune_compat.results.lines import CellLine, line_of
 

@@ -17,20 +17,11 @@ from packaging.version import Version
 from finetune_compat.contract.errors import CompatError, InstallError, LockError, RegistryUnreachable
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.gate.asked import Move, Row, Target, Upgrade, Wanted
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.inputs import (
-    OF_A_BUILD,
-    Move,
-    Row,
-    Target,
-    Upgrade,
-    Wanted,
-    named_after,
-    of_its_day,
-    pin_of,
-    row_of,
-)
 from finetune_compat.gate.left_out import Obstacle, left_out, obstacle
+from finetune_compat.gate.pins import named_after, of_its_day, pin_of, row_of
+from finetune_compat.gate.platform_layer import OF_A_BUILD
 from finetune_compat.machine.places import places
 from finetune_compat.stacks import index
 from finetune_compat.stacks.built import Built, build

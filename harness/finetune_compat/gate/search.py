@@ -3,11 +3,14 @@
 The releases between the two sides are bisected: the one in use passes, and the requested one does not. Those above are
 run at growing distances until one passes, and then bisected. Both begin where the baselines expect the change. What the
 ledger lists does not count: a window that is too wide must not hide a release.
+
+Releases are started for the cause with the most urgent effect. Its start of a release runs cells of all causes. For a
+further cause that the baselines show too, no other release is started: each costs an environment and an import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -19,7 +22,7 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
-from finetune_compat.gate.decide import Compared, moved
+from finetune_compat.gate.decide import RANK, Compared, moved
 from finetune_compat.gate.decision import CellChange, CellSide, Moved, Rule, SafeTarget, Tried
 from finetune_compat.gate.foretold import on_releases
 from finetune_compat.gate.known import Known
@@ -50,7 +53,9 @@ class Search:
     bound: int
     """Maximum number of releases to run for one cause."""
     known: Known | None = None
-    """The baselines, which say where a change is expected. What they expect is run like all else."""
+    """The baselines, which say where a change is expected. What they expect of the most urgent cause is run too."""
+    started: dict[str, set[Version]] = field(default_factory=dict)
+    """Releases that were run, by package."""
 
     def of(self, given: Compared, cells: Sequence[CellChange]) -> dict[str, SafeTarget]:
         """The nearest safe target by regressed cell. A cell is missing where the package to search is unknown."""
@@ -59,9 +64,10 @@ class Search:
             if cell.change is Change.REGRESSED and cell.exception is None and cell.after is not None:
                 by_cause.setdefault(_cause(cell.after), []).append(cell)
         found: dict[str, SafeTarget] = {}
+        causes = sorted(by_cause.values(), key=_urgency, reverse=True)
         # Starting a stack takes longer than a cell: what runs for one cause is cached for the next.
-        firsts = tuple(parse_cell(f"/{same[0].name}").test for same in by_cause.values())
-        for same in by_cause.values() if self.bound else ():
+        firsts = tuple(parse_cell(f"/{same[0].name}").test for same in causes)
+        for same in causes if self.bound else ():
             target = self._of_cause(given, same, firsts)
             found.update({cell.name: target for cell in same} if target else {})
         return found
@@ -78,19 +84,61 @@ class Search:
         every = tuple(parse_cell(f"/{cell.name}").test for cell in cells)
         one = GateSelection(cells=every[:1])
         expected = on_releases(self.known, package.package, [cell.name for cell in cells]) if self.known else {}
-        found = search(package, there, lambda release: self._try(package, release, one, firsts), self.bound, expected)
+        if self.started and self._is_held(package, cells, expected):
+            started = frozenset(self.started.get(package.package, ()))
+            found = self._looked_up(package, there, started, one, expected)
+            there = tuple(release for release in there if release.version in started)
+        else:
+
+            def passes(release: Release) -> Tried | None:
+                # A release that is expected to pass must then pass every cell: one start of it serves both.
+                return self._try(package, release, one, (*firsts, *(every if expected.get(release.version) else ())))
+
+            found = search(package, there, passes, self.bound, expected)
         return self._confirmed(found, package, there, GateSelection(cells=every)) if len(every) > 1 else found
+
+    def _is_held(self, package: Suspect, cells: Sequence[CellChange], expected: Mapping[Version, bool]) -> bool:
+        """Whether the baselines show the change of all cells between the same two releases, among packages of a day."""
+        held = {cell.name for cell in self.known.cells} if self.known else set()
+        both = expected.get(package.before), expected.get(package.after)
+        return both == (True, False) and {cell.name for cell in cells} <= held and self.after.rule not in _PINNED
+
+    def _looked_up(
+        self,
+        package: Suspect,
+        there: Sequence[Release],
+        started: Collection[Version],
+        cell: GateSelection,
+        expected: Mapping[Version, bool],
+    ) -> SafeTarget:
+        """The target among the releases that were started for another cause, and those that the baselines measured."""
+        ran = {one.version: self._try(package, one, cell) for one in there if one.version in started}
+        # What was measured here counts, also where the baselines say something else.
+        passing = {**expected, **{version: tried.passes for version, tried in ran.items() if tried}}
+
+        def passes(release: Release) -> Tried | None:
+            if release.version in ran:
+                return ran[release.version]
+            passed = expected[release.version]
+            return Tried(str(release.version), passed, "" if passed else "in the baselines")
+
+        near = [release for release in there if release.version in {*ran, *expected}]
+        found = search(package, near, passes, len(near), passing)
+        above, below = candidates(package, there)
+        named = {one.version for one in found.tried}
+        untried = 0 if found.version else sum(str(release.version) not in named for release in (*above, *below))
+        return replace(found, untried=untried, foretold=True)
 
     def _confirmed(
         self, found: SafeTarget, package: Suspect, there: Sequence[Release], every: GateSelection
     ) -> SafeTarget:
-        """`found`, which one cell passes, without releases that the other cells of the cause do not pass."""
+        """`found`, which one cell passes, without releases of `there` that the other cells of the cause do not pass."""
         named = {found.version, found.between}
         results = {str(one.version): self._try(package, one, every) for one in there if str(one.version) in named}
         tried = tuple(results.get(one.version) or one for one in found.tried)
-        passing = {version for version, result in results.items() if result is None or result.passes}
-        between = found.between if found.between in passing else None
-        above = found.version if found.above and found.version in passing else None
+        failing = {version for version, result in results.items() if result is not None and not result.passes}
+        between = found.between if found.between not in failing else None
+        above = found.version if found.above and found.version not in failing else None
         return replace(found, version=above or between, above=above is not None, between=between, tried=tried)
 
     def _suspect(self, given: Compared, cells: Sequence[CellChange]) -> Suspect | None:
@@ -141,6 +189,7 @@ class Search:
     ) -> Tried | None:
         """The result of the selected cells on a release. The cells of `also` run with them."""
         version = str(release.version)
+        self.started.setdefault(package.package, set()).add(release.version)
         self.runner.progress(f"does {package.package} {version} pass?")
         try:
             of = self._with(package, release)
@@ -282,6 +331,10 @@ def _growing(size: int) -> Iterator[int]:
 
 def _likeliest(item: Moved) -> int:
     return AXES.index(item.package)
+
+
+def _urgency(cells: Sequence[CellChange]) -> int:
+    return max(RANK.index(cell.effect) for cell in cells)
 
 
 def _cause(side: CellSide) -> tuple[object, ...]:

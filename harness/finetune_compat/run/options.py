@@ -40,6 +40,11 @@ LIMIT_S = 120.0
 REAL_LIMIT_S = 3600.0
 """The same for real weights, which may have to be downloaded first."""
 
+TEST_LIMIT_S = 1800.0
+"""The same for a test that runs instead of the cells. It waits for other processes, and their wait for a core on a busy
+machine counts. The limit ends the whole session, because there are no workers.
+"""
+
 MEMORY_LIMIT = 8 * 2**30
 """Limit of resident memory of a tiny cell's process in bytes: many times the largest measured use
 (`machine.capacity`). Real weights have no limit unless one is given.
@@ -83,6 +88,8 @@ class RunOptions:
         """Seconds a cell may take."""
         if self.limit is not None:
             return self.limit
+        if self.instead is not None:
+            return TEST_LIMIT_S
         return LIMIT_S if self.model is None else REAL_LIMIT_S
 
     @property

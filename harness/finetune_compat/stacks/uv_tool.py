@@ -13,6 +13,7 @@ from functools import cache
 
 from finetune_compat.contract.errors import InstallError
 from finetune_compat.contract.redaction import redact_here
+from finetune_compat.machine.interruption import run
 
 _UNREACHABLE = (
     "error sending request",
@@ -89,7 +90,7 @@ def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str =
         InstallError: uv is not installed.
     """
     command = [_uv(), "--color", "never", "--no-progress", *arguments]
-    done = subprocess.run(command, env=dict(environ), input=stdin, capture_output=True, text=True, check=False)
+    done = run(command, environ, stdin)
     return Answer(done.returncode, done.stdout, redact_here(done.stderr.strip()))
 
 

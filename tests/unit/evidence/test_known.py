@@ -83,7 +83,7 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_observations_of_another_lock_are_not_the_stack() -> None:
     """A stack whose lock was made again has not been measured."""
-    from finetune_compat.gate.inputs import Row
+    from finetune_compat.gate.asked import Row
 
     found = known(BEFORE)
     row = Row(MATRIX.stack("trl0.19"), None)

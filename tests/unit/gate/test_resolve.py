@@ -12,8 +12,9 @@ import pytest
 from finetune_compat.contract.errors import CompatError, InstallError, RegistryUnreachable
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import resolve
+from finetune_compat.gate.asked import Move, Upgrade
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.inputs import Move, Upgrade, read_side, read_target, read_upgrade
+from finetune_compat.gate.inputs import read_side, read_target, read_upgrade
 from finetune_compat.stacks import index, locks
 from finetune_compat.stacks.built import Built
 from finetune_compat.stacks.index import Release

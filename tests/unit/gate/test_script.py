@@ -18,9 +18,10 @@ from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, 
 from finetune_compat.contract.script import AdapterSetup, Pipeline, Run, UnknownArgument
 from finetune_compat.gate import command, defaults, script, sides
 from finetune_compat.gate import resolve as resolve_module
+from finetune_compat.gate.asked import Row, Wanted
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
-from finetune_compat.gate.inputs import Row, Wanted, read_side
+from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.report import FILES
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.machine.places import places

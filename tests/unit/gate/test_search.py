@@ -12,12 +12,13 @@ from typing import Any
 
 import builders as b
 import pytest
+from finetune_compat.checks.comparison import Change
 from finetune_compat.checks.judge import judge
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import search as search_module
-from finetune_compat.gate.decision import Rule, SafeTarget, Tried
+from finetune_compat.gate.decision import Decision, Rule, SafeTarget, Tried
 from finetune_compat.gate.search import search
 from finetune_compat.gate.sides import GateSelection
 from finetune_compat.gate.targets import Suspect
@@ -214,3 +215,117 @@ class TestSuspects:
     def test_versions_that_do_not_go_together_accuse_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found, _ = self.suspected(monkeypatch, "peft", refused="trl")
         assert found is not None and found.package == "peft"
+
+
+class TestFurtherCauses:
+    """Releases are started for the most urgent cause. For others the baselines answer where they show them too."""
+
+    BOTH = "sft-peft-model-and-config[qwen2-full-nogc]@cpu"
+    TWIN = CELL.replace("nf4", "int8")
+    """A cell of the more urgent cause, which is that of `CELL`."""
+    RELEASES = (*TRL[:-1], "0.25.0", "0.25.1", "0.26.0")
+    HELD = ("0.19.1", "0.20.0", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "0.25.1", "0.26.0")
+    """Releases of the baselines. They have no 0.25.0."""
+    LATE = ("0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "0.25.0")
+    """Releases that the second cause is in."""
+
+    def searched(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        here: Collection[str] = LATE,
+        held: Collection[str] = HELD,
+        rule: Rule = Rule.OF_ITS_DAY,
+    ) -> tuple[dict[str, SafeTarget], dict[str, tuple[str, ...]]]:
+        """Return the targets by cell, and the releases that were started with the cells of their first start.
+
+        Args:
+            here: releases that the second cause is in, on this machine. In the baselines it is in `LATE`.
+            held: releases of the baselines.
+            rule: of the requested side.
+        """
+        ran: dict[str, tuple[str, ...]] = {}
+        seen = b.healthy("sft-peft-model")
+        healthy, frozen = (judge(one, flow_named(seen.flow), ()) for one in (seen, b.frozen(seen)))
+
+        def released(_: object, __: str, version: Version, *___: object) -> Any:
+            return SimpleNamespace(stack=f"trl{version}-py311", version=str(version), lock=None, rule=rule)
+
+        class Runs:
+            verdicts: tuple[Any, ...] = ()
+
+            def cells(self, of: Any, selection: GateSelection) -> None:
+                ran.setdefault(of.version, selection.cells)
+                first = of.version in BROKEN
+                broken = {CELL: first, TestFurtherCauses.TWIN: first, TestFurtherCauses.BOTH: of.version in here}
+                self.verdicts += tuple(
+                    replace(frozen if ill else healthy, cell=f"{of.stack}/{name}") for name, ill in broken.items()
+                )
+
+            def progress(self, _: str) -> None: ...
+
+            def results(self) -> Any:
+                return self
+
+        def expected(_: object, __: str, names: list[str]) -> dict[Version, bool]:
+            broken = BROKEN if CELL in names else self.LATE
+            return {Version(one): one not in broken for one in held}
+
+        monkeypatch.setattr(search_module, "of_release", released)
+        monkeypatch.setattr(search_module, "on_releases", expected)
+        there = [Release(Version(one), date(2025, 1, 1)) for one in self.RELEASES]
+        monkeypatch.setattr(search_module.index, "releases", lambda _: there)
+        monkeypatch.setattr(search_module.Search, "_named", lambda *_: ASKED)
+        known = SimpleNamespace(cells=[SimpleNamespace(name=name) for name in (CELL, self.TWIN, self.BOTH)])
+        side = SimpleNamespace(rule=rule, pins=())
+        of = search_module.Search(Any, Runs(), side, side, DeviceKind.CPU, 12, known)  # type: ignore[arg-type]
+        cells = [
+            self.regressed(self.BOTH, Decision.HOLD, ("A204",)),
+            self.regressed(CELL, Decision.BLOCK, ("C104",)),
+            self.regressed(self.TWIN, Decision.BLOCK, ("C104",)),
+        ]
+        return of.of(Any, cells), ran  # type: ignore[arg-type]
+
+    @staticmethod
+    def regressed(name: str, effect: Decision, failing: tuple[str, ...]) -> Any:
+        """A cell that fails checks on the requested side."""
+        after = SimpleNamespace(verdict=SimpleNamespace(issues=(), failing=failing))
+        return SimpleNamespace(name=name, change=Change.REGRESSED, effect=effect, exception=None, after=after)
+
+    def test_nothing_is_started_for_what_the_baselines_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The more urgent cause is the second of the catalog. 0.25.1 is the first measured release of the other."""
+        targets, ran = self.searched(monkeypatch)
+        assert [*ran] == ["0.23.1", "0.23.0", "0.20.0"]
+        assert (targets[CELL].version, targets[CELL].foretold) == ("0.23.1", False)
+        found = targets[self.BOTH]
+        assert (found.version, found.above, found.between, found.foretold) == ("0.25.1", True, None, True)
+        assert "0.25.0" not in {one.version for one in found.tried}
+
+    def test_a_release_that_is_expected_to_pass_runs_every_cell_in_one_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All cells of the cause must pass on the release that is named. Others run the first cell of each cause."""
+        _, ran = self.searched(monkeypatch)
+        one, twin, both = (parse_cell(f"/{name}").test for name in (CELL, self.TWIN, self.BOTH))
+        assert {*ran["0.23.1"]} == {one, twin, both}
+        assert {*ran["0.23.0"]} == {*ran["0.20.0"]} == {one, both}
+
+    def test_what_was_started_counts_more_than_the_baselines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Here the second cause is gone in 0.23.1 already, and the baselines say that it is not."""
+        targets, ran = self.searched(monkeypatch, here=BROKEN)
+        assert [*ran] == ["0.23.1", "0.23.0", "0.20.0"]
+        assert targets[self.BOTH].version == "0.23.1"
+
+    @pytest.mark.parametrize(
+        ("held", "rule"),
+        [
+            pytest.param(("0.20.0", "0.22.2", "0.23.1", "0.26.0"), Rule.OF_ITS_DAY, id="without-the-release-in-use"),
+            pytest.param(HELD, Rule.FILE, id="with-other-packages"),
+            pytest.param((), Rule.OF_ITS_DAY, id="of-no-baseline"),
+        ],
+    )
+    def test_other_changes_are_run(self, monkeypatch: pytest.MonkeyPatch, held: Collection[str], rule: Rule) -> None:
+        """The baselines do not show the change between these two releases, among packages of one day."""
+        targets, ran = self.searched(monkeypatch, held=held, rule=rule)
+        assert targets[self.BOTH].version == "0.25.1" and targets[self.BOTH].version in ran
+        assert not targets[self.BOTH].foretold

@@ -119,6 +119,13 @@ def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None
     )
 
 
+@pytest.mark.parametrize("each", list(Instead))
+def test_what_runs_instead_of_the_cells_waits_for_a_busy_machine(each: Instead) -> None:
+    """A test that watches a script took 2 minutes with 9 processes on each core. Beyond the limit the session ends."""
+    assert parse_options((f"--{each}",)).limit_s == run_options.TEST_LIMIT_S > 10 * run_options.LIMIT_S
+    assert parse_options((f"--{each}", "--limit", "9")).limit_s == 9.0
+
+
 def test_real_weights_have_an_hour_for_a_cell_by_default() -> None:
     """They may have to be downloaded; `--limit` overrides the default."""
     asked = parse_options(("--model", "Qwen/Qwen2.5-7B", "-k", "nf4"))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -10,9 +17,10 @@ from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import ExitCode, LockError
-from finetune_compat.machine.places import places
+from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.locks import (
+    AT_ONCE,
     Lock,
     Outcome,
     Unsolvable,
@@ -366,3 +374,50 @@ def test_a_lock_of_another_matrix_is_stale_for_a_row() -> None:
     """Rows use their committed locks: their header lists constraints only if there are any."""
     matrix = read_matrix()
     assert all("constrained" not in locks.facts_of(plan) for plan in matrix.plans(matrix.stack("trl0.22")))
+
+
+LOCKS = """
+import dataclasses, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import uv
+uv.find_uv_bin = lambda: sys.argv[2]
+from finetune_compat import cli
+from finetune_compat.machine import places
+places._replaced = dataclasses.replace(places.places(), matrices=pathlib.Path(sys.argv[3]))
+cli.main(["lock", "trl0.22", "trl0.23"])
+"""
+"""`compat lock` with another resolver and another matrix."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_resolver_and_leaves_every_lock_as_it_was(number: signal.Signals, tmp_path: Path) -> None:
+    """Resolvers run in threads, several at once, and would go on for minutes."""
+    pids, scratch, matrices = (tmp_path / name for name in ("pids", "scratch", "matrices"))
+    pids.mkdir()
+    scratch.mkdir()
+    (matrices / "locks").mkdir(parents=True)
+    shutil.copy(places().stacks, matrices)
+    names = [path for stack in ("trl0.22-py311", "trl0.23-py311") for path in places().locks.glob(f"{stack}*.txt")]
+    for path in names:
+        shutil.copy(path, matrices / "locks")
+    before = {path.name: path.read_bytes() for path in (matrices / "locks").iterdir()}
+    resolver = tmp_path / "uv"
+    resolver.write_text(f"#!/bin/sh\ntouch {pids}/$$\nexec sleep 600\n")
+    resolver.chmod(0o755)
+    command = [sys.executable, "-c", LOCKS, str(PACKAGE.parent), str(resolver), str(matrices)]
+    usual = functools.partial(signal.signal, number, signal.SIG_DFL)  # this process may ignore it
+    environ = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=usual) as process:  # noqa: PLW1509 - one thread
+        try:
+            ends_at = time.monotonic() + 60
+            while len(list(pids.iterdir())) < AT_ONCE:
+                assert time.monotonic() < ends_at and process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, error) == (128 + number, f"interrupted by {number.name}\n")
+    assert [path for path in pids.iterdir() if Path(f"/proc/{path.name}").exists()] == []
+    assert {path.name: path.read_bytes() for path in (matrices / "locks").iterdir()} == before
+    assert list(scratch.iterdir()) == []

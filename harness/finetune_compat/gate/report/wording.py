@@ -273,7 +273,10 @@ def target(found: SafeTarget, gate: Gate) -> str:
     which = nearest(found)
     lower = f" {found.between} passes too, below it." if found.above and found.between else ""
     moved = f", with {found.beside} in place of the pinned versions" if found.beside else ""
-    return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{lower}{others}{untried}"
+    held = (
+        " Only releases of the baselines, and those that were run for another cause, count." if found.foretold else ""
+    )
+    return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{lower}{others}{held}{untried}"
 
 
 def differences(cell: CellChange, gate: Gate) -> tuple[tuple[str, ...], ...]:
