@@ -59,12 +59,18 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+class _AbsentError(Exception):
+    """The release has no such trainer or option."""
+
+
 def _outcome(run: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
-    """The losses and a digest of the trained weights of each process, or the error."""
+    """The losses and a digest of the trained weights of each process, or the error, or what this release lacks."""
     try:
         if run["way"] == Way.TWO_PROCESSES and "RANK" not in os.environ:
             return _distributed(run)
         losses, weights = _trained(run, Path(tempfile.mkdtemp(dir=scratch)))
+    except _AbsentError as absent:
+        return {"losses": [], "weights": [], "error": "", "absent": str(absent)}
     except Exception as error:  # noqa: BLE001 - every exception of a library is an observation
         return {"losses": [], "weights": [], "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     return {"losses": losses, "weights": [weights], "error": ""}
@@ -75,16 +81,19 @@ def _outcome(run: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
 
 def _distributed(run: Mapping[str, Any]) -> dict[str, Any]:
     """The outcome of `run` in several processes: the losses of the first, the weights of all."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        port = _free_port()
-        children = [stack.enter_context(_started(run, rank, port, Path(folder, str(rank)))) for rank in range(_PROCESSES)]
-        stack.callback(lambda: [child.kill() for child in children])
-        stderr = [child.communicate(timeout=_LIMIT_S)[1] for child in children]
-        found = [_read(Path(folder, str(rank)), said) for rank, said in enumerate(stderr)]
+    with tempfile.TemporaryDirectory() as parent, contextlib.ExitStack() as stack:
+        folders, port = [Path(parent, str(rank)) for rank in range(_PROCESSES)], _free_port()
+        children = []
+        for rank, folder in enumerate(folders):
+            children.append(stack.enter_context(_started(run, rank, port, folder)))
+            stack.callback(children[-1].kill)
+        for child in children:
+            child.wait(_LIMIT_S)
+        found = [_read(folder) for folder in folders]
     return {
         "losses": found[0]["losses"],
         "weights": [digest for one in found for digest in one["weights"]],
-        "error": next((one["error"] for one in found if one["error"]), ""),
+        **{kind: next((one[kind] for one in found if one.get(kind)), "") for kind in ("error", "absent")},
     }
 
 
@@ -95,7 +104,7 @@ def _free_port() -> int:
         return port
 
 
-def _started(run: Mapping[str, Any], rank: int, port: int, folder: Path) -> subprocess.Popen[str]:
+def _started(run: Mapping[str, Any], rank: int, port: int, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     (folder / "request.json").write_text(json.dumps({"scratch": str(folder), "runs": [run]}), encoding="utf-8")
     environ = {
@@ -109,22 +118,22 @@ def _started(run: Mapping[str, Any], rank: int, port: int, folder: Path) -> subp
         PARENT: str(os.getpid()),
     }
     command = [sys.executable, "-P", "-m", "finetune_compat.cell.answering", "finetune_compat.cell.trajectories"]
-    return subprocess.Popen(
-        [*command, str(folder / "request.json"), str(folder / "answer.json")],
-        env=os.environ | environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / "stderr.txt").open("wb") as stderr:
+        files = [str(folder / "request.json"), str(folder / "answer.json")]
+        return subprocess.Popen([*command, *files], env=os.environ | environ, stdout=stderr, stderr=stderr)
 
 
-def _read(folder: Path, stderr: str) -> dict[str, Any]:
-    """The outcome of one process. One that ended without an answer has the last line of its stderr as its error."""
+def _read(folder: Path) -> dict[str, Any]:
+    """The outcome of one process. One that ended without an answer has its last line of output as its error."""
     try:
         [found] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["runs"]
     except FileNotFoundError:
-        last = (stderr.strip() or "no output").splitlines()[-1]
-        return {"losses": [], "weights": [], "error": f"a process ended without an answer: {last[:300]}"}
+        said = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip() or "no output"
+        return {
+            "losses": [],
+            "weights": [],
+            "error": f"a process ended without an answer: {said.splitlines()[-1][:300]}",
+        }
     outcome: dict[str, Any] = found
     return outcome
 
@@ -163,14 +172,18 @@ def _result(trainer: Any) -> tuple[list[float], str]:
 
 def _trainer(run: Mapping[str, Any], scratch: Path) -> Any:
     task, way, seed = Task(run["task"]), Way(run["way"]), run["seed"]
+    trainer_class = getattr(trl, f"{task}Trainer", None)
+    if trainer_class is None or not hasattr(trl, f"{task}Config"):
+        raise _AbsentError(f"{task}Trainer with {task}Config")
     set_seed(seed)
     setup = _setup(way, seed, run["rate"], scratch)
     arguments = {Task.SFT: _sft_arguments, Task.DPO: preference.arguments, Task.GRPO: online.arguments}[task](setup)
     if way is Way.PADDING_FREE:
         if not hasattr(arguments["args"], "padding_free"):
-            raise NotImplementedError("this release has no padding_free")
+            raise _AbsentError("padding_free")
         arguments["args"].padding_free = True
-    trainer_class = getattr(trl, f"{task}Trainer")
+        # It is not applied to rows that are not packed, which TRL refuses to pass over. All rows are shorter.
+        arguments["args"].max_length = None
     return trainer_class(model=adapt.load_model(setup), peft_config=adapt.lora_config(setup), **arguments)
 
 
@@ -194,7 +207,7 @@ def _setup(way: Way, seed: int, rate: float, scratch: Path) -> Setup:
 
 
 def _sft_arguments(setup: Setup) -> dict[str, Any]:
-    """Rows of different lengths, so that the mean over the labels of a step is not the mean of the means of its parts."""
+    """Rows of different lengths: the mean over the labels of a step is then not the mean of the means of its parts."""
     given = sft.arguments(setup)
     rows = data.texts(setup.seed)[0]
     given["train_dataset"] = datasets.Dataset.from_dict({"text": [_shortened(row, at) for at, row in enumerate(rows)]})
