@@ -59,9 +59,9 @@ def news_of(
 ) -> News:
     """What the index has of one package and its axis lacks.
 
-    A minor from the axis's `since` on has a row for its newest patch that is older than the cool-down, unless a row of
-    another axis is locked to that minor. A row with a label pins its patch for good. A row with a reason for its day
-    does not move: the day was chosen for its patch.
+    A minor from the axis's `since` on has a row for its newest patch that is older than the cool-down, unless a row
+    of another axis is locked to that minor, or the axis is `without` it. A row with a label pins its patch for
+    good. A row with a reason for its day does not move: the day was chosen for its patch.
 
     Args:
         matrix: the matrix.
@@ -90,7 +90,9 @@ def news_of(
         for version, why in sorted(yanked.items())
         if version >= since and not version.is_prerelease and _would_be_taken(version, rows, newest)
     ]
-    wanted, no_row = _rows(package, rows, newest, {_minor(locked): name for name, locked in elsewhere.items()})
+    held = {_minor(locked): f"the stack {name} holds this minor" for name, locked in elsewhere.items()}
+    unwanted = {_minor(Version(minor)): why for minor, why in matrix.without.get(package, {}).items()}
+    wanted, no_row = _rows(package, rows, newest, held | unwanted)
     return News(wanted, (*no_row, *left))
 
 
@@ -102,14 +104,14 @@ def _rows(
     package: str,
     rows: Mapping[tuple[int, int], Stack],
     newest: Mapping[tuple[int, int], Release],
-    elsewhere: Mapping[tuple[int, int], str],
+    needless: Mapping[tuple[int, int], str],
 ) -> tuple[tuple[Row, ...], tuple[LeftOut, ...]]:
     wanted: list[Row] = []
     no_row: list[LeftOut] = []
     for minor, release in sorted(newest.items()):
         row = rows.get(minor)
-        if row is None and minor in elsewhere:
-            no_row.append(LeftOut(package, release.version, f"the stack {elsewhere[minor]} holds this minor"))
+        if row is None and minor in needless:
+            no_row.append(LeftOut(package, release.version, needless[minor]))
         elif row is None:
             wanted.append(Row(package, release))
         elif Version(row.pin) >= release.version:

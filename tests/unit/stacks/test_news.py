@@ -78,6 +78,15 @@ class TestRows:
             "trl 0.23.1: left out, the stack peft0.17 holds this minor",
         ]
 
+    def test_a_minor_that_the_axis_is_without_is_named_with_the_reason(self) -> None:
+        """The reason is the file's."""
+        axis = {"package": "trl", "since": "0.22", "without": {"0.23": "it cannot be measured"}, "stacks": [row()]}
+        left = parse_matrix(document(axes=[axis]))
+        assert lines(news(left, "0.22.2", "0.23.1", "0.24.0")) == [
+            "trl 0.24.0: new row, uploaded 2026-01-01",
+            "trl 0.23.1: left out, it cannot be measured",
+        ]
+
     def test_a_pre_release_is_no_row(self) -> None:
         """The unpinned stack `pre` takes it."""
         assert news(matrix(), "0.22.2", "0.23.0rc1") == News()
