@@ -615,6 +615,13 @@ STORIES = (
     case("S308", "a resized vocabulary", None, whole(f"{EMBED}.weight", "lm_head.weight")),
     case("S308", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
     case("S309", "lost biases", LOST_BIASES, bias="lora_only"),
+    case(
+        "S309",
+        "biases that were not trained",
+        "bias is lora_only, and PEFT before 0.10 trains no bias: the adapter has none.",
+        bias="lora_only",
+        peft_version="0.9.0",
+    ),
     case("S309", "saved biases", None, whole(f"{Q0}.base_layer.bias"), bias="lora_only"),
     case("S309", "no biases asked for", None, bias="none"),
 )

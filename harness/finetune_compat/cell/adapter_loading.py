@@ -44,10 +44,10 @@ _CLASSIFIERS = ("score.weight", "classifier.weight", "classifier.out_proj.weight
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 """Bits of an element by dtype; 8 for other dtypes."""
 
-_NEEDS_VALUES = re.compile(r"\b[Mm]eta (?:tensor|kernel|backend)", re.IGNORECASE)
+_NEEDS_VALUES = re.compile(r"\bmeta (?:tensor|kernel|backend)|\bregister_meta\b", re.IGNORECASE)
 """In errors of torch: an operation that the meta device does not have, because its tensors have no values."""
 
-_DRAWN_AGAIN = re.compile(r"base_model\.vera_[AB]\b")
+_DRAWN_AGAIN = re.compile(r"base_model\.p?vera_[AB]\b")
 """Names of tensors that PEFT saves and also draws again from `projection_prng_key`: the file's are not needed."""
 
 Shape = tuple[int, ...]

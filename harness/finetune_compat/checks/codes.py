@@ -106,7 +106,8 @@ _TABLE = (
     Code(
         "A206",
         "A resumed training begins with the weights of its checkpoint",
-        "Look at what writes to the weights when training begins: a callback, model_init, or an own train().",
+        "Look at what writes to the weights when training begins: a callback, model_init, or an own train(). Make a "
+        "loaded adapter active: load it with is_trainable=True, and call set_adapter().",
         _SCRIPT,
     ),
     Code(

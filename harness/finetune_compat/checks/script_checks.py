@@ -400,6 +400,12 @@ def _why_no_eval_loss(run: Run) -> str:
 
 
 def _resume_keeps(run: Run) -> str | None:
+    if run.adapters is not None and run.adapters.unused:
+        names = " and ".join(map(repr, run.adapters.unused))
+        return (
+            f"the adapter {names}, which an earlier stage of this script trained on the same rows and saved, was "
+            f"loaded and is never active: training begins anew, with a fresh adapter"
+        )
     if not run.resume_resets:
         return None
     return "the weights that the checkpoint held were changed before the first step of the resumed training"

@@ -113,8 +113,20 @@ def padding_learned(run: Run) -> str | None:
 
 
 def prompt_learned(run: Run) -> str | None:
-    """L505: what the labels of the data set mask must stay masked."""
+    """L505: what the labels of the data set mask must stay masked, and what the script means to mask must be masked."""
     lesson = lesson_of(run)
+    if lesson.marker_missing:
+        return (
+            f"the collator masks a row up to the marker {lesson.marker_missing!r}, and no row has these tokens: the "
+            f"prompt is learned. In a row, the text of a marker may be other tokens than alone{_row(lesson)}"
+        )
+    if lesson.prompt_masked is not None:
+        masked, longest = lesson.prompt_masked
+        return (
+            f"the script tokenizes prompts alone, of up to {longest} tokens, and the labels of each row mask {masked} "
+            f"of them: len() of a tensor [1, tokens] is 1, and of a tokenizer's result the number of its fields"
+            f"{_row(lesson)}"
+        )
     if lesson.masked_by_data is None:
         raise NotApplicable("the data set has no labels of its own")
     if not lesson.masked_by_data or lesson.masked:

@@ -65,13 +65,19 @@ def rows_repeated(run: Run) -> str | None:
 def held_out_trained(run: Run) -> str | None:
     """B106: held-out rows are not trained on."""
     seen = _seen(run)
+    if seen.held_out_tail:
+        return "the evaluation set is the end of the training set, which still has these rows: eval loss shows memory"
     if seen.held_out < FEWEST_ROWS:
         raise NotApplicable("training rows and held-out rows could not be compared")
-    if seen.held_out_trained == seen.held_out:
+    if seen.held_out_trained == seen.held_out and not seen.held_out_copies:
         raise NotApplicable("all rows of the evaluation set are training rows, as where a script watches its training")
     if seen.held_out_trained <= LEAKED * seen.held_out:
         return None
-    return f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory"
+    copied = seen.held_out_copies
+    how = f". Rows were copied before the split: {copied} of a kind lie on both sides of it" if copied else ""
+    return (
+        f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory{how}"
+    )
 
 
 def one_sided(run: Run) -> str | None:

@@ -115,6 +115,14 @@ class Lesson:
     """Tokens that the `labels` of the first rows of the data set mask; None if it has no such labels."""
     shown: str = ""
     """The first row as text. What is learned is in square brackets."""
+    prompt_masked: tuple[int, int] | None = None
+    """Tokens that the labels of every row mask at its beginning, and tokens of the longest prompt, where the script
+    tokenizes the prompts alone and their lengths are greater; else None.
+    """
+    marker_missing: str = ""
+    """Text of the marker up to which the script's collator would mask a row, and that no row has; empty if there is
+    none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +150,12 @@ class Seen:
     """Rows of the evaluation set that were compared with the training set."""
     held_out_trained: int
     """Those that are rows of the training set too."""
+    held_out_copies: int = 0
+    """The number of times that repeated rows occur in both sets together, where other rows occur once: rows were copied
+    before the split. 0 if nothing shows that.
+    """
+    held_out_tail: bool = False
+    """Whether the evaluation set is the end of the training set, cut from it and left in it."""
     first_batch: tuple[float, float] | None = None
     """Mean loss of the first batch's labelled tokens before and after training, by a causal model's own logits."""
     evaluates_alike: bool | None = None
@@ -209,6 +223,10 @@ class AdapterStates:
     """The active adapters at the end, if the optimizer holds no parameter of them."""
     other_from: int | None = None
     """The step since which they are active; None if there are none."""
+    unused: tuple[str, ...] = ()
+    """Adapters that an earlier trainer of the script trained on the same rows, and that the script saved and loaded,
+    never made active and did not save again.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from packaging.version import InvalidVersion, Version
+
 from finetune_compat.inspect.layers import Layer
 from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.names import PREFIX, WHOLE, parse, places
@@ -64,6 +66,21 @@ def so_many(number: int, noun: str, one: str, more: str) -> str:
 
 def share_of(part: int, whole: int, noun: str) -> str:
     return f"all {counted(whole, noun)}" if 1 < part == whole else f"{part:,} of {counted(whole, noun)}"
+
+
+_TRAINS_BIASES = Version("0.10")
+"""The first PEFT that trains the biases of `bias="lora_only"`, by its new BaseTunerLayer.bias. Measured: an adapter of
+0.9.0 trained none.
+"""
+
+
+def trains_biases(saved: Saved) -> bool:
+    """Whether the PEFT that saved a LoRA adapter with `bias="lora_only"` trains biases; True if it is not known."""
+    found = saved.beside.versions.get("peft", "")
+    try:
+        return Version(found) >= _TRAINS_BIASES
+    except InvalidVersion:
+        return True
 
 
 def modules_of(layers: Iterable[Layer]) -> tuple[str, ...]:

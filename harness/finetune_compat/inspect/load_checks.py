@@ -7,8 +7,11 @@ from finetune_compat.inspect.case import (
     Seen,
     named_modules,
     so_many,
+    trains_biases,
 )
 from finetune_compat.inspect.loading import Loading
+from finetune_compat.inspect.names import Part, parse
+from finetune_compat.inspect.saved import Saved
 
 
 def _under(loading: Loading) -> str:
@@ -25,14 +28,20 @@ def loads_at_all(case: Case) -> Seen | None:
 
 def nothing_missing(case: Case) -> Seen | None:
     loading = case.loading
-    if loading is None or not loading.missing:
+    missing = () if loading is None else tuple(name for name in loading.missing if not _never_trained(case.saved, name))
+    if loading is None or not missing:
         return None
-    which = so_many(len(loading.missing), "parameter", "finds", "find")
+    which = so_many(len(missing), "parameter", "finds", "find")
     return Seen(
-        f"{_under(loading)} {which} no tensor: the adapter keeps its initial values there "
-        f"{named_modules(loading.missing)}.",
-        loading.missing,
+        f"{_under(loading)} {which} no tensor: the adapter keeps its initial values there {named_modules(missing)}.",
+        missing,
     )
+
+
+def _never_trained(saved: Saved, name: str) -> bool:
+    """Whether the parameter `name` is a bias of the base, which the PEFT that saved the adapter left as it was."""
+    config = saved.config
+    return config.is_lora and config.bias == "lora_only" and parse(name).part is Part.BIAS and not trains_biases(saved)
 
 
 def nothing_dropped(case: Case) -> Seen | None:

@@ -14,6 +14,7 @@ from finetune_compat.inspect.case import (
     named_places,
     share_of,
     so_many,
+    trains_biases,
 )
 from finetune_compat.inspect.layers import Layer, ends_with, excluded, saved_whole
 from finetune_compat.inspect.names import FACTORS, PREFIX, WHOLE, WRAPPERS, Part
@@ -183,9 +184,11 @@ def magnitudes_as_asked(case: Case) -> Seen | None:
 
 
 def biases_saved(case: Case) -> Seen | None:
-    """Trained biases are in the file. Measured: PEFT 0.13.2 to 0.20.0 does not save them, 0.21.2 does."""
+    """Biases are trained, and are in the file. Measured: PEFT 0.13.2 to 0.20.0 does not save them, 0.21.2 does."""
     if not case.saved.config.is_lora or case.saved.config.bias != "lora_only":
         return None
     if any(name.part is Part.BIAS for name in case.saved.names.values()):
         return None
+    if not trains_biases(case.saved):
+        return Seen("bias is lora_only, and PEFT before 0.10 trains no bias: the adapter has none.")
     return Seen("bias is lora_only, and no bias was saved: PEFT before 0.21 trains them but does not save them.")

@@ -9,7 +9,7 @@ import builders
 import pytest
 from finetune_compat.checks.script_checks import ENGINE, judge_run
 from finetune_compat.contract.records import Stage
-from finetune_compat.contract.script import Computed, PutBack, Reload, Run, Seen
+from finetune_compat.contract.script import AdapterStates, Computed, PutBack, Reload, Run, Seen
 from finetune_compat.contract.verdict import Outcome, Result
 from pipelines import run, training
 
@@ -58,6 +58,10 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (seen(same_as_last=5), "B105"),
         (seen(data_rows=None, same_as_last=5), "B105"),
         (seen(held_out_trained=12), "B106"),
+        (seen(held_out_trained=16, held_out_tail=True), "B106"),
+        # The rows of a preference set have no tokens to compare.
+        (seen(held_out=0, held_out_trained=0, held_out_tail=True), "B106"),
+        (seen(held_out_trained=16, held_out_copies=4), "B106"),
         (seen(pairs=40, pairs_alike=40), "L506"),
         (seen(class_labels=80, classes=1), "L506"),
         (seen(stale_from=2), "G408"),
@@ -73,6 +77,7 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (dataclasses.replace(training(run(), learning_rate=(0.1,) * 4 + (0.0,) * 6), steps_left=22), "O303"),
         (dataclasses.replace(training(run(), learning_rate=(0.1,) * 4 + (0.0,) * 6), trainer=None), "O303"),
         (dataclasses.replace(training(run(), learning_rate=(1e-9,) * 10), full_rate=1e-4, steps_left=10), "O303"),
+        (run(adapters=AdapterStates(steps=10, disabled=0, merged=0, without_strength=0, unused=("first",))), "A206"),
         (run(saved_as="untrained"), "A207"),
         (run(saved_as="early"), "A207"),
         (run(saved_as="changed lora_alpha 64 -> 16"), "A207"),
@@ -108,6 +113,8 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         seen(distinct=20),
         # The evaluation set is a part of the training set.
         seen(held_out_trained=16),
+        # Rare rows were copied after the split.
+        seen(held_out_trained=0, held_out_copies=4),
         # A few rows are of one class by chance.
         seen(class_labels=8, classes=1),
         # A preference loss makes both rows of a pair less likely.

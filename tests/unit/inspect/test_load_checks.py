@@ -90,3 +90,26 @@ def test_a_long_error_is_cut(tmp_path: Path) -> None:
     """The beginning of the message is kept."""
     seen = judged(tmp_path, loading(error="E: " + "x" * 1000))
     assert seen["S401"] == "Under trl1.16-py311 loading fails: E: " + "x" * 297
+
+
+BIAS = f"{PREFIX}{Q0}.base_layer.bias"
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        # PEFT 0.9 trains no bias of lora_only: the base has all of them.
+        ({"bias": "lora_only", "peft_version": "0.9.0"}, False),
+        ({"bias": "lora_only", "peft_version": "0.10.0"}, True),
+        ({"bias": "lora_only", "peft_version": "built here"}, True),
+        ({"bias": "lora_only"}, True),
+        ({"bias": "all", "peft_version": "0.9.0"}, True),
+    ],
+)
+def test_biases_that_were_never_trained_are_not_missing(tmp_path: Path, config: dict[str, Any], told: bool) -> None:
+    assert ("S402" in judged(tmp_path, loading(missing=(BIAS,)), **config)) is told
+
+
+def test_other_parameters_of_an_old_adapter_are_missing(tmp_path: Path) -> None:
+    seen = judged(tmp_path, loading(missing=(BIAS, LOADED_B)), bias="lora_only", peft_version="0.9.0")
+    assert seen["S402"].startswith("Under trl1.16-py311 1 parameter finds no tensor")

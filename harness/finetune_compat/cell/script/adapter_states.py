@@ -28,6 +28,8 @@ class AdapterLog(TrainerCallback):
         self._held: set[str | None] = set()
         self._steps = self._disabled = self._merged = self._zero = 0
         self._other: tuple[str, ...] = ()
+        self.active: set[str] = set()
+        """Adapters that were active at the end of a step."""
         self._other_from: int | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -44,6 +46,7 @@ class AdapterLog(TrainerCallback):
         self._merged += all(layer.merged for layer in self._layers)
         self._zero += _without_strength(self._layers)
         active = tuple(sorted({name for layer in self._layers for name in layer.active_adapters}))
+        self.active |= set(active)
         if not self._held or self._held & set(active):
             self._other, self._other_from = (), None
         elif self._other_from is None:

@@ -13,15 +13,10 @@ import torch
 from torch import nn
 
 from finetune_compat.cell.instruments.batches import asked_again
+from finetune_compat.cell.script import held_out
 from finetune_compat.cell.script.after import probe_of
 from finetune_compat.cell.script.labels import labelled, shifts_labels
 from finetune_compat.contract.script import Seen
-
-_MOST_ROWS = 5000
-"""Most rows of a data set that are compared with another one."""
-
-_DIFFERENT = 0.75
-"""Least share of training rows that differ. Where few rows are possible, held-out rows are among them by chance."""
 
 _DRAWS = 8
 """Random predictions that metrics are computed for. All equal by chance: less than once in 10,000 evaluations."""
@@ -47,6 +42,8 @@ class BatchLog:
         self.evaluates_alike: bool | None = None
         self.stale_from: int | None = None
         self.metrics_vary: bool | None = None
+        self.tail = False
+        """As `Seen.held_out_tail`."""
         self.probe: Mapping[str, torch.Tensor] | None = None
         """A few tokens of the first batch."""
         self._groups = self._groups_alike = 0
@@ -92,8 +89,14 @@ class BatchLog:
             return None
         return float(nn.functional.cross_entropy(logits[kept], ids[kept]))
 
+    @property
+    def row_set(self) -> frozenset[Hashable]:
+        """The tokens of all rows."""
+        return frozenset(self._rows)
+
     def seen(self) -> Seen:
         """What was noted so far. The loss of the first batch is measured now."""
+        shared = held_out.compared(self._trainer)
         return Seen(
             rows=self._count,
             distinct=len(self._rows),
@@ -110,7 +113,10 @@ class BatchLog:
             metrics_vary=self.metrics_vary,
             in_groups=self._groups,
             in_groups_alike=self._groups_alike,
-            **_held_out(self._trainer),
+            held_out=shared.rows,
+            held_out_trained=shared.trained,
+            held_out_copies=shared.copies,
+            held_out_tail=self.tail,
         )
 
     @contextmanager
@@ -272,27 +278,3 @@ def _length(rows: Any) -> int | None:
         return len(rows)
     except (TypeError, AttributeError, NotImplementedError):
         return None  # a stream
-
-
-def _held_out(trainer: Any) -> dict[str, int]:
-    """Rows of the evaluation set that can be compared, and those of them that are training rows."""
-    held_out = getattr(trainer, "eval_dataset", None)  # without a trainer there is none
-    if isinstance(held_out, dict):
-        held_out = next(iter(held_out.values()), None)
-    known, asked = _tokens(getattr(trainer, "train_dataset", None)), _tokens(held_out)
-    if not known or not asked:
-        return {"held_out": 0, "held_out_trained": 0}
-    trained = set(known)
-    if len(trained) < _DIFFERENT * len(known):
-        return {"held_out": 0, "held_out_trained": 0}
-    return {"held_out": len(asked), "held_out_trained": sum(row in trained for row in asked)}
-
-
-def _tokens(rows: Any) -> list[Hashable]:
-    """The tokens of the first rows of a data set of the library datasets. Reading others may change what is trained."""
-    if not type(rows).__module__.startswith("datasets.") or "input_ids" not in (rows.column_names or ()):
-        return []
-    if not hasattr(rows, "__len__") or rows.format["type"] == "custom":
-        return []
-    few = rows.select_columns("input_ids").with_format(None)
-    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"]]

@@ -12,7 +12,7 @@ from torch import nn
 from finetune_compat.cell.instruments import census
 from finetune_compat.cell.script import after, best
 from finetune_compat.cell.script.stories import Measured, Story
-from finetune_compat.contract.script import Computed, PutBack
+from finetune_compat.contract.script import AdapterStates, Computed, PutBack
 
 
 def note_logits(model: nn.Module, found: Measured, wanted: bool | None) -> None:
@@ -53,6 +53,38 @@ def note_put_back(runs: Sequence[Any], model: nn.Module, state: Any) -> None:
     for run in runs:
         if run.times_trained and run.story.is_of(model) and best.gives_itself(model, state):
             run.found.itself = True
+
+
+def note_loaded(story: Story, directory: Any, name: str) -> None:
+    """Note that the adapter in `directory` was loaded into the model of `story` as `name`."""
+    file = Path(str(directory), "adapter_config.json")
+    if file.is_file():
+        story.loaded_adapters[name] = file.resolve()
+
+
+_SAME_ROWS = 0.5
+"""Least share of the rows of the smaller of two trainings that the other one has too, if both go on with one task."""
+
+
+def adapters(runs: Sequence[Any], run: Any) -> AdapterStates | None:
+    """As `Run.adapters` of `run`, one of the trainers `runs`."""
+    states: AdapterStates | None = run.found.adapters
+    return states and dataclasses.replace(states, unused=_unused(runs, run))
+
+
+def _unused(runs: Sequence[Any], run: Any) -> tuple[str, ...]:
+    """As `AdapterStates.unused`."""
+    story, found = run.story, run.found
+    idle = story.loaded_adapters.keys() - story.used_adapters - found.active_adapters
+    earlier = [other for other in runs[: runs.index(run)] if other.savings is not None and _same_rows(other, run)]
+    own = {file for other in earlier for file in other.savings.configs}
+    return tuple(sorted(name for name in idle & found.adapter_names if story.loaded_adapters[name] in own))
+
+
+def _same_rows(one: Any, other: Any) -> bool:
+    rows = (one.found.row_set, other.found.row_set)
+    fewest = min(map(len, rows))
+    return fewest > 0 and len(rows[0] & rows[1]) >= _SAME_ROWS * fewest
 
 
 def put_back(found: Measured) -> PutBack | None:

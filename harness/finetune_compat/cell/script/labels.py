@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from finetune_compat.cell.instruments.batches import Batch, LabelLog
+from finetune_compat.cell.script import markers
+from finetune_compat.cell.script.leading_masks import LeadingMasks
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, root
 from finetune_compat.contract.redaction import redact
@@ -54,6 +57,8 @@ class Tokens:
     pad: int | None
     tokenizer: Any
     """None if the trainer has none."""
+    special: tuple[int, ...] = ()
+    """Tokens that are no text, as far as tokenizer and configs name them."""
 
     def text(self, ids: list[int]) -> str:
         """`ids` as text; as numbers without a tokenizer."""
@@ -69,7 +74,9 @@ def tokens_of(trainer: Any) -> Tokens:
     config, generation = getattr(model, "config", None), getattr(model, "generation_config", None)
     ends = [*_ids(tokenizer, "eos_token_id"), *_ids(generation, "eos_token_id"), *_ids(config, "eos_token_id")]
     pads = [number for one in (collator, tokenizer, config) for number in _ids(one, "pad_token_id")]
-    return Tokens(tuple(dict.fromkeys([*ends, *_stops(tokenizer)])), next(iter(pads), None), tokenizer)
+    begins = [number for one in (tokenizer, generation, config) for number in _ids(one, "bos_token_id")]
+    special = (*begins, *ends, *pads, *getattr(tokenizer, "all_special_ids", ()))
+    return Tokens(tuple(dict.fromkeys([*ends, *_stops(tokenizer)])), next(iter(pads), None), tokenizer, special)
 
 
 def _tokenizer(trainer: Any) -> Any:
@@ -224,9 +231,19 @@ class Teaching:
         self._found.used, self._found.tokens = frozenset(self._log.used), self._tokens
         try:
             masked = masked_by_data(getattr(self._trainer, "train_dataset", None), self._tokens)
-            self._found.lesson = self._log.lesson(shifts=shifts_labels(self._trainer.model), masked_by_data=masked)
+            lesson = self._log.lesson(shifts=shifts_labels(self._trainer.model), masked_by_data=masked)
+            self._found.lesson = None if lesson is None else self._of_prompts(lesson)
         except Exception as error:  # noqa: BLE001 - an instrument must not end the script
             self._failed(error)
+
+    def _of_prompts(self, lesson: Lesson) -> Lesson:
+        """`lesson`, with what shows that prompts were to be masked."""
+        marker = [] if lesson.masked or lesson.foreign else markers.missing(self._trainer, self._tokens.tokenizer)
+        return dataclasses.replace(
+            lesson,
+            prompt_masked=self._log.leading.of(self._found.prompts, self._tokens.special),
+            marker_missing=self._tokens.text(marker) if marker else "",
+        )
 
     def _failed(self, error: Exception) -> None:
         self._notes.miss(f"labels: the instrument failed ({type(error).__name__}: {str(error)[:200]})")
@@ -247,6 +264,7 @@ class LessonLog:
         """Tokens from `new_from` on that occur in the rows."""
         self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self._lengths: set[int] = set()
+        self.leading = LeadingMasks()
         self._by_model, self._pad_is_end = True, tokens.pad in tokens.ends
         self._shown = ""
 
@@ -257,6 +275,8 @@ class LessonLog:
             return
         for name, count in row.counts().items():
             self._counts[name] += count
+        if not self._decodes:
+            self.leading.note(row.ids, row.learned, row.real)
         self._lengths |= set(row.real.sum(dim=1).tolist())
         if self._new_from is not None:
             self.used |= set(row.ids[row.real & (row.ids >= self._new_from)].unique().tolist())
@@ -269,7 +289,7 @@ class LessonLog:
         if not self._counts["rows"]:
             return None
         return Lesson(
-            **self._counts,
+            **self._counts,  # type: ignore[arg-type]  # the names are those of _COUNTS
             end_tokens=tuple(self._tokens.text([end]) for end in self._tokens.ends),
             pad_is_end=self._pad_is_end,
             lengths_differ=len(self._lengths) > 1,

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from finetune_compat.cell.instruments import census
 from finetune_compat.cell.instruments.changes import ClassLog
-from finetune_compat.cell.script.batches_seen import BatchLog
 from finetune_compat.contract.records import Actor, Gradients, Optimizer, Stage, Training
 
 FEWEST_STEPS = 2
@@ -30,6 +29,9 @@ class Loop:
     """One model that a loop of the script trains, from the first step of an optimizer on."""
 
     def __init__(self, model: nn.Module) -> None:
+        # Imported only here: this module is imported while Transformers or PEFT is, and that one needs both.
+        from finetune_compat.cell.script.batches_seen import BatchLog
+
         self.model = model
         adapted = census.has_adapters(model)
         self.adapted = adapted

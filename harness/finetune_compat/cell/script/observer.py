@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from finetune_compat.cell import runner
 from finetune_compat.cell.instruments import census, emulation, freezes
 from finetune_compat.cell.instruments.live import rewards_make_the_gradient
-from finetune_compat.cell.script import saves, targets, without_gpu
+from finetune_compat.cell.script import held_out, saves, targets, without_gpu
 from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -102,6 +103,8 @@ class Observer:
         self.begin_again(request, stack)
         self.kept = kept
         self.without_gpu = device.kind is DeviceKind.CPU
+        self.prompts: set[Ids] = set()
+        """The prompts that the script tokenizes alone."""
         self._stories = Stories()
         self._trained: list[_Trained] = []
         self._of: dict[int, _Trained] = {}
@@ -112,6 +115,7 @@ class Observer:
         self._depth = self._saving = 0
         self._wants_adapters = False
         self._handed: Census | None = None
+        self._tail = False
         self.loops = Loops(
             lambda: bool(self._training or self._building),
             lambda error: self.notes.miss(f"a loop of the script: the instrument failed ({error})"),
@@ -282,6 +286,7 @@ class Observer:
         def save(model: Any, place: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._training:
                 self._note_saved(model)
+                self._uses(model, kwargs.get("selected_adapters") or model.peft_config)
             self._saving += 1
             try:
                 result = original(model, place, *args, **kwargs)
@@ -298,6 +303,34 @@ class Observer:
             return result
 
         return save
+
+    def loads_adapter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`load_adapter` of PEFT's models, followed by a note of where the adapter was loaded from."""
+
+        @functools.wraps(original)
+        def load(model: Any, place: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+            result = original(model, place, adapter_name, *args, **kwargs)
+            with self._instrument("the loaded adapter"):
+                from finetune_compat.cell.script import follow_up
+
+                follow_up.note_loaded(self._stories.of(model), place, adapter_name)
+            return result
+
+        return load
+
+    def uses_adapters(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of PEFT's models whose first argument names the adapters that it uses, with a note of them."""
+
+        @functools.wraps(original)
+        def use(model: Any, names: Any, *args: Any, **kwargs: Any) -> Any:
+            with self._instrument("the adapters that are used"):
+                self._uses(model, [names] if isinstance(names, str) else names)
+            return original(model, names, *args, **kwargs)
+
+        return use
+
+    def _uses(self, model: nn.Module, names: Iterable[str]) -> None:
+        self._stories.of(model).used_adapters |= set(names)
 
     def saves_weights(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """A function that saves a whole model or tensors. What it saves may hold all that was trained."""
@@ -385,6 +418,9 @@ class Observer:
                 self._handed = None
                 with self._instrument("the model passed to the trainer"):
                     self._handed = _handed_over(args, kwargs)
+                self._tail = False
+                with self._instrument("the evaluation set passed to the trainer"):
+                    self._tail = held_out.is_tail(kwargs)
             self._building += 1
             try:
                 original(trainer, *args, **kwargs)
@@ -411,7 +447,7 @@ class Observer:
         run = _Trained(trainer, story, self._flow())
         run.asks_for_adapters = run.asks_for_adapters or self._wants_adapters
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
-        run.handed = self._handed
+        run.handed, run.found.tail = self._handed, self._tail
         adapted = census.has_adapters(trainer.model)
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
         run.freezes = self.frozen(trainer.model)
@@ -459,7 +495,7 @@ class Observer:
         """The copies that are compared after training; None where an instrument failed."""
         additions = outside = None
         with self._instrument("new parameters"):
-            found.new_from = run.story.rows_before
+            found.new_from, found.prompts = run.story.rows_before, self.prompts
             additions = Additions(trainer.model, run.story)
             run.begun = saves.Savings(trainer.model)
             outside = saves.Outside(trainer.model)
@@ -607,7 +643,7 @@ class Observer:
             allocations=run.allocations,
             saved_as=_saved_as(run),
             steps_left=run.found.steps_left,
-            adapters=run.found.adapters,
+            adapters=follow_up.adapters(self._trained, run),
             taught=run.found.taught,
             put_back=follow_up.put_back(run.found),
             reloads=tuple(run.reloads),

@@ -22,6 +22,7 @@ from finetune_compat.cell.script.inputs import Inputs
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.originals import Originals
+from finetune_compat.cell.script.prompts import Prompts
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.contract.script import RANK, REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
@@ -38,7 +39,6 @@ _SAVERS = (
     "transformers.generation.configuration_utils",
     "transformers.image_processing_base",
     "transformers.processing_utils",
-    "transformers.tokenization_utils_base",
     "transformers.video_processing_utils",
 )
 """Modules with classes that are saved together with a model."""
@@ -54,6 +54,7 @@ class Process:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self.originals = Originals(Path(request.folder))
+        self._prompts = Prompts()
         self._inputs = Inputs((str(Path(__file__).parents[2]),))
         self._owner = os.getpid()
         self._error: Failure | None = None
@@ -103,6 +104,7 @@ class Process:
             "huggingface_hub.hf_api": lambda module: hub.writes(module, self.notes),
             **dict.fromkeys(_SAVERS, self.kept.savers),
             **dict.fromkeys(_UPLOADS, self.kept.uploads),
+            "transformers.tokenization_utils_base": self._tokenizers,
         }
 
     @functools.cached_property
@@ -111,6 +113,7 @@ class Process:
         from finetune_compat.cell.script.observer import Observer
 
         self._observer = Observer(self.request, _device(), self._stack(), self.notes, self.kept, self.save)
+        self._observer.prompts = self._prompts.read
         return self._observer
 
     # --------------------------------------------------------------------------------------------- module by module
@@ -167,6 +170,10 @@ class Process:
         nn.Module.load_state_dict = observer.puts_back(noting_loads(nn.Module.load_state_dict))
         self.kept.savers(module)
 
+    def _tokenizers(self, module: ModuleType) -> None:
+        self._prompts.follow(module)
+        self.kept.savers(module)
+
     def _peft_model(self, module: ModuleType) -> None:
         from finetune_compat.cell.script.observer import classmethod_of
 
@@ -174,6 +181,8 @@ class Process:
         models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
         models.save_pretrained = observer.saves_adapter(models.save_pretrained)
+        models.load_adapter = observer.loads_adapter(models.load_adapter)
+        models.set_adapter = observer.uses_adapters(models.set_adapter)
         self.kept.savers(module)
 
     def _adalora(self, module: ModuleType) -> None:

@@ -61,6 +61,11 @@ class Savings:
         for file in directory.glob("**/adapter_config.json"):
             self._configs[file] = _settings(file)
 
+    @property
+    def configs(self) -> frozenset[Path]:
+        """The configurations of the adapters that were saved after training, without links."""
+        return frozenset(file.resolve() for file in self._configs)
+
     def saved_as(self) -> str:
         """As `Run.saved_as`, without `early`."""
         changed = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from finetune_compat.cell.instruments import census
+from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
 from finetune_compat.contract.script import (
@@ -46,6 +48,10 @@ class Story:
         """The data types that loading gave."""
         self.trained_heads: set[str] = set()
         """New heads that an earlier training changed."""
+        self.loaded_adapters: dict[str, Path] = {}
+        """The configuration of each adapter that was loaded into the model, by the adapter's name."""
+        self.used_adapters: set[str] = set()
+        """Adapters that the script made active or saved."""
 
     def model(self) -> nn.Module | None:
         """The model inside its wrappers; None if the script has freed it."""
@@ -77,6 +83,8 @@ class Measured:
         self.tokens: Any = None
         """The `labels.Tokens` of the training rows."""
         self.lesson: Lesson | None = None
+        self.prompts: set[Ids] = set()
+        """As `prompts.Prompts.read`."""
         self.new: NewParameters | None = None
         self.changed_outside: Changed = ()
         """Parameters in no adapter that training changed."""
@@ -87,6 +95,14 @@ class Measured:
         self.frozen_after: int | None = None
         self.resets = False
         self.seen_batches: Seen | None = None
+        self.row_set: frozenset[Hashable] = frozenset()
+        """The tokens of the rows that were trained on."""
+        self.adapter_names: frozenset[str] = frozenset()
+        """The adapters on the model when training ended."""
+        self.active_adapters: frozenset[str] = frozenset()
+        """Those that were active at the end of a step."""
+        self.tail = False
+        """As `Seen.held_out_tail`."""
         self.reward: tuple[float, ...] = ()
         self.steps_left = 0
         self.adapters: AdapterStates | None = None

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import TrainerCallback
@@ -20,12 +17,13 @@ from finetune_compat.cell.instruments.census import area_of, subject
 from finetune_compat.cell.instruments.changes import compared
 from finetune_compat.cell.instruments.optimizer import parameters_held
 from finetune_compat.cell.instruments.training import Probe, logged
-from finetune_compat.cell.script import after, batches_seen, best, computing, resuming, taught
+from finetune_compat.cell.script import after, batches_seen, best, computing, random_states, resuming, taught
 from finetune_compat.cell.script.adapter_states import AdapterLog
 from finetune_compat.cell.script.batches_seen import BatchLog
 from finetune_compat.cell.script.kept_gradients import KeptGradients
 from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.own import is_own
 from finetune_compat.cell.script.stories import Measured
 from finetune_compat.contract.records import Area, Labels, Training
 from finetune_compat.contract.script import Computed, PutBack
@@ -113,16 +111,10 @@ class _ScriptProbe(Probe):
             self.frozen_after = int(state.global_step)
 
 
-def _is_own(module: str) -> bool:
-    """Whether a class of `module` is the script's: no library has it, and no repository of a model."""
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    return module == "__main__" or not (module.startswith("transformers_modules") or "site-packages" in file)
-
-
 def own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters that a class of the script defines by itself, and not through a layer of a library."""
     for place, module in model.named_modules():
-        if _is_own(type(module).__module__):
+        if is_own(type(module).__module__):
             yield from ((f"{place}.{name}".lstrip("."), p) for name, p in module.named_parameters(recurse=False))
 
 
@@ -144,6 +136,7 @@ def train(
     states, kept = AdapterLog(), KeptGradients(list(trained.values()))
     callbacks = (probe, ends, states, kept)
     batches = BatchLog(trainer.model, trainer)
+    batches.tail = found.tail
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -168,10 +161,12 @@ def train(
         teaching.end()
         found.frozen_after, found.cut, found.steps_left = probe.frozen_after, ends.left_out > 0, ends.left_out
         batches.stale_from = probe.stale_from or kept.first()
-        found.adapters = states.states()
+        found.adapters, found.row_set = states.states(), batches.row_set
+        found.adapter_names = frozenset(getattr(trainer.model, "peft_config", None) or ())
         found.own_idle = tuple(sorted(probe.gradients._silent & set(probe.own)))
     found.resets, found.taught, found.probe = loading.resets, lessons.taught(), batches.probe
     found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
+    found.active_adapters = frozenset(states.active)
     if loaded is not None:
         found.put_back = PutBack(compared=loaded.compared, differ=loaded.differ)
     # What a schedule of the script has opened meanwhile may change.
@@ -319,17 +314,9 @@ def _without_traces(trainer: Any) -> Iterator[None]:
     """While open, no callback of `trainer` is called. On exit, its log and all random states are as before."""
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
     log = list(trainer.state.log_history)
-    state, python = torch.get_rng_state(), random.getstate()
-    arrays = np.random.get_state()  # noqa: NPY002 - the generator that scripts and libraries share
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        with _unprepared(trainer):
+        with random_states.kept(), _unprepared(trainer):
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(arrays)  # noqa: NPY002 - likewise
-        torch.set_rng_state(state)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
         trainer.state.log_history[:] = log
         trainer.callback_handler.callbacks = callbacks

@@ -1,0 +1,32 @@
+"""DPO with the last fifth of the pairs held out."""
+
+import tiny
+from datasets import Dataset
+from peft import LoraConfig
+from trl import DPOConfig, DPOTrainer
+
+tok = tiny.tokenizer()
+rows = Dataset.from_list(tiny.preference_rows(80)).shuffle(seed=3)
+held_out = rows.select(range(64, 80))
+trainer = DPOTrainer(
+    model=tiny.model("Llama"),
+    args=DPOConfig(
+        output_dir="out",
+        max_steps=20,
+        learning_rate=1e-2,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        logging_steps=5,
+        eval_strategy="steps",
+        eval_steps=10,
+        save_strategy="no",
+    ),
+    train_dataset=rows,
+    eval_dataset=held_out,
+    peft_config=LoraConfig(r=8, task_type="CAUSAL_LM", target_modules=tiny.TARGETS),
+    **tiny.reader(DPOTrainer, tok),
+)
+trainer.train()
+trainer.save_model("out/adapter")
