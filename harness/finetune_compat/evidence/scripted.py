@@ -96,8 +96,8 @@ class ScriptBench:
 
 
 def ending(python: Path, script: Path) -> str | None:
-    """How a script ends on an interpreter without network: its error as `Type: message` (the first line), empty for
-    status 0, None if it takes longer than `LIMIT_S`.
+    """How a script ends on an interpreter without network: its error as `Type: message` (the first line, paths in the
+    environment relative to it), empty for status 0, None if it takes longer than `LIMIT_S`.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -112,7 +112,9 @@ def ending(python: Path, script: Path) -> str | None:
             )
         except subprocess.TimeoutExpired:
             return None
-    return error_of(done.stderr) or f"status {done.returncode}" if done.returncode else ""
+    if not done.returncode:
+        return ""
+    return error_of(done.stderr).replace(f"{python.parent.parent}/", "") or f"status {done.returncode}"
 
 
 def error_of(stderr: str) -> str:

@@ -75,8 +75,8 @@ def test_an_entry_becomes_values(tmp_path: Path) -> None:
 SCRIPTED = """
 [[issue.scripts]]
 windows = { peft = ">=0.17.0,<0.17.1" }
-script = "second_adapter_lost"
-error = "AssertionError: the second adapter"
+script = "one_bug"
+error = "AssertionError: one is two"
 harm = "learns nothing"
 """
 
@@ -87,7 +87,7 @@ def test_an_issue_may_be_shown_by_a_script_alone(tmp_path: Path) -> None:
     ledger = load_ledger(written(tmp_path, cells + SCRIPTED))
     [entry] = ledger.issues
     [shown] = entry.scripts
-    assert (shown.script, shown.harm, entry.library) == ("second_adapter_lost", Harm.LEARNS_NOTHING, "trl")
+    assert (shown.script, shown.harm, entry.library) == ("one_bug", Harm.LEARNS_NOTHING, "trl")
     assert (entry.shows, entry.ways, ledger.entries) == ((), (shown,), ())
     [both] = load_ledger(written(tmp_path, ENTRY + SCRIPTED)).issues
     assert both.ways == (*both.shows, shown)
@@ -97,14 +97,14 @@ def test_an_issue_may_be_shown_by_a_script_alone(tmp_path: Path) -> None:
     ("old", "new", "fault"),
     [
         (
-            '"second_adapter_lost"',
-            '"second-adapter.py"',
-            "script: 'second-adapter.py' is not the name of a script in tests/exam/issues (without .py)",
+            '"one_bug"',
+            '"one-bug.py"',
+            "script: 'one-bug.py' is not the name of a script in tests/exam/issues (without .py)",
         ),
         (
-            '"AssertionError: the second adapter"',
-            '"the second adapter"',
-            "error: 'the second adapter' does not begin with the type (such as ValueError: no labels)",
+            '"AssertionError: one is two"',
+            '"one is two"',
+            "error: 'one is two' does not begin with the type (such as ValueError: no labels)",
         ),
         ("{ peft =", "{ pfet =", f"windows.pfet: observations do not record 'pfet'; they record {', '.join(VERSIONS)}"),
         (

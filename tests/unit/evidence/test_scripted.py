@@ -45,6 +45,13 @@ def test_how_a_script_ends(tmp_path: Path, text: str, ended: str) -> None:
     assert ending(PYTHON, script) == ended
 
 
+def test_paths_are_relative_to_the_environment(tmp_path: Path) -> None:
+    """A message is committed, and where the environment was says nothing about the versions."""
+    script = tmp_path / "script.py"
+    script.write_text(f"raise ImportError('no x in {PYTHON.parent.parent}/lib/y.py')", encoding="utf-8")
+    assert ending(PYTHON, script) == "ImportError: no x in lib/y.py"
+
+
 def test_a_script_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripted, "LIMIT_S", 0.5)
     script = tmp_path / "script.py"
