@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -115,18 +116,25 @@ def _state(shown: Way, issue: Issue, project: Project) -> Certainty | None:
     named = [name for name in shown.windows if name in project.packages]
     if shown.windows and not named:
         return None
-    inside = [_inside(project.packages[name].specifier, shown.windows[name]) for name in named]
+    inside = [_inside(project.packages[name], shown.windows[name]) for name in named]
     if None in inside or (project.complete and len(named) < len(shown.windows)):
         return None
     sure = len(named) == len(shown.windows) and all(state is Certainty.HIT for state in inside)
     return Certainty.HIT if sure else Certainty.ALLOWED
 
 
-def _inside(asked: SpecifierSet, window: str) -> Certainty | None:
-    inside = SpecifierSet(window)
-    if not allows(asked, inside):
+def _inside(asked: Asked, window: str) -> Certainty | None:
+    inside = _specifiers(window)
+    if asked.version and "===" not in str(asked.specifier):  # one version, as of every release that could be safe
+        return Certainty.HIT if inside.contains(asked.version, prereleases=True) else None
+    if not allows(asked.specifier, inside):
         return None
-    return Certainty.ALLOWED if excludes(asked, inside) else Certainty.HIT
+    return Certainty.ALLOWED if excludes(asked.specifier, inside) else Certainty.HIT
+
+
+@cache
+def _specifiers(window: str) -> SpecifierSet:
+    return SpecifierSet(window)
 
 
 def _possible(shown: Way, issue: Issue, project: Project) -> bool:
