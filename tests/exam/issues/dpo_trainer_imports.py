@@ -1,5 +1,0 @@
-"""DPOTrainer can be imported."""
-
-from trl import DPOTrainer
-
-assert isinstance(DPOTrainer, type), "DPOTrainer is no class"
