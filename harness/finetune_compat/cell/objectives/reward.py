@@ -74,8 +74,20 @@ def arguments(setup: Setup) -> dict[str, Any]:
         "processing_class": setup.model.tokenizer,
     }
     options = {**adapt.training_options(setup), "max_length": setup.model.max_length, **_IN_ONE_BACKWARD}
+    _forget_fields_of_other_configs()
     config = adapt.configured(trl.RewardConfig, options, setup)
     return {"args": config, **adapt.named(constructors.options(trl.RewardTrainer), given, setup)}
+
+
+def _forget_fields_of_other_configs() -> None:
+    """On Transformers 4.50 the import of TRL 0.18's GRPOConfig adds a field to a list that every config of the process
+    reads. A cell must not depend on the cells before it.
+    """
+    import trl
+    from transformers import training_args
+
+    fields = getattr(training_args, "_VALID_DICT_FIELDS", [])
+    fields[:] = [name for name in fields if name in trl.RewardConfig.__dataclass_fields__]
 
 
 def _takes_tokens() -> bool:
