@@ -206,6 +206,8 @@ def _drawn(prediction: Any, seed: int) -> Any:
     """`prediction`, an `EvalPrediction`, with random numbers for what the model predicted."""
     other = copy.copy(prediction)
     other.predictions = np.random.default_rng(seed).normal(size=np.shape(prediction.predictions))
+    if hasattr(other, "elements"):  # newer releases unpack this in `predictions, labels = prediction`
+        other.elements = (other.predictions, *prediction.elements[1:])
     return other
 
 
