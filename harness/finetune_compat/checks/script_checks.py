@@ -404,7 +404,7 @@ def _resume_keeps(run: Run) -> str | None:
         names = " and ".join(map(repr, run.adapters.unused))
         return (
             f"the adapter {names}, which an earlier stage of this script trained on the same rows and saved, was "
-            f"loaded and is never active: training begins anew, with a fresh adapter"
+            f"loaded and is never active: training starts again with a fresh adapter"
         )
     if not run.resume_resets:
         return None

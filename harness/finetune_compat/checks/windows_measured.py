@@ -1,4 +1,4 @@
-"""Which edges of the ledger's windows were measured by package: `windows.json` beside the ledger.
+"""The edges of the ledger's windows that were measured by package. They are in `windows.json`, next to the ledger.
 
 `compat windows` measures and writes them.
 """
@@ -110,7 +110,7 @@ def bases_of(
 
 
 def read_windows(path: Path | None = None) -> tuple[MeasuredEdge, ...]:
-    """The measured edges in `path`, by default those beside the ledger; none without the file.
+    """The measured edges in `path`, by default the file next to the ledger. Without the file there are none.
 
     Raises:
         RecordsError: the file is invalid.

@@ -1,6 +1,6 @@
-"""Does a step use gradients of the step before, in addition to those of its own backward passes?
+"""Whether an optimizer step uses gradients of an earlier step in addition to its own.
 
-Clearing `grad` does not show it: a training step of the script may add a copy of its own.
+A cleared `grad` is no proof: the script may keep a copy of the gradients and add it later.
 """
 
 from __future__ import annotations

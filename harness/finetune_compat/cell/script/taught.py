@@ -1,7 +1,7 @@
 """Which token each position of a row is taught, read from the gradient of the loss.
 
-The gradient of a cross entropy is negative at the logit of the taught token and at no other, whoever computes the loss:
-the model, the trainer or the script.
+The gradient of a cross entropy is negative only at the logit of the label. This holds wherever the loss is computed:
+in the model, the trainer or the script.
 """
 
 from __future__ import annotations

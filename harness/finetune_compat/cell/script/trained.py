@@ -43,7 +43,7 @@ class _Ends(TrainerCallback):
     """Ends training after `steps` steps of this call.
 
     A script that freezes all layers in training gets more steps, until it opens them or `_LONGER` times as many are
-    done: a schedule that opens layers is not told from a mistake before.
+    done. Before that, a schedule that unfreezes layers looks like a mistake.
     """
 
     def __init__(self, steps: int, model: nn.Module) -> None:
