@@ -179,6 +179,14 @@ def corpus(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "finetune_compat.evidence.adapter_corpus", external=True, env=env)
 
 
+@nox.session(python=False)
+def trajectories(session: nox.Session) -> None:
+    """Do ways to run one training give the same losses? Writes reports/trajectories/. -- [STACK]..."""
+    env = {"PYTHONPATH": str(HERE / "harness")}
+    module = "finetune_compat.evidence.trajectories"
+    session.run(sys.executable, "-m", module, *session.posargs, external=True, env=env)
+
+
 TRUST = ("faults", "fuzz", "alarms")
 """Parts of `nox -s trust`: tests of tests/fault_matrix.toml, tests/unit/test_fuzz.py, decisions between equal sides."""
 

@@ -548,7 +548,8 @@ def windows(
 ) -> int:
     """Measure whether windows of known issues begin and end at these releases: matrices/windows.json.
 
-    Each edge takes two cells: the neighbouring release replaces the one inside, and nothing else moves.
+    Each edge takes two runs of a cell or a script: the neighbouring release replaces the one inside, and nothing else
+    moves.
     """
     from finetune_compat.evidence.windows import windows_command
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.ledger import Issue, Ledger, Signature
-from finetune_compat.contract.catalog import MODELS, Objective, flow_named
+from finetune_compat.contract.catalog import MODELS, Extra, Head, Method, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -61,6 +61,29 @@ REST = 16_704
 """Embedding and head 2 x 128 x 64, and 5 norms of 64: everything that is not quantized."""
 HEAD = 8_192
 """128 x 64: the head that a model with tied embeddings does not have."""
+SCORE = 64
+"""1 x 64: a head that gives one number. Adapters have a trained copy of it."""
+EXTRAS = {
+    Extra.NOTHING: {},
+    Extra.MAGNITUDES: {Area.LANGUAGE: 1_024},
+    Extra.MODULES: {Area.EMBEDDING: 8_192, Area.HEAD: 8_192},
+    Extra.TOKENS: {Area.EMBEDDING: 192},
+}
+"""2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + down 64); 128 x 64 each; 3 tokens x 64."""
+EXTRA_CLASSES = {
+    Extra.NOTHING: {},
+    Extra.MAGNITUDES: {"lora_magnitude_vector": 14},
+    Extra.MODULES: {"modules_to_save": 2},
+    Extra.TOKENS: {"trainable_tokens_delta": 1},
+}
+"""Tensors by class."""
+METHODS = {Method.LORA: ADAPTER, Method.IA3: 1_152, Method.VERA: 288}
+"""2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + 128 into down); 2 layers x (q and o, 8 + 64 each)."""
+METHOD_CLASSES = {
+    Method.IA3: {"ia3_l": (14, 1)},
+    Method.VERA: {"vera_lambda_b": (4, 1), "vera_lambda_d": (4, 2)},
+}
+"""Tensors by class, and the first step with a gradient."""
 BIASES = 256
 """Qwen2's q, k and v biases: 2 layers x (64 + 32 + 32)."""
 LINEARS = 73_728
@@ -114,6 +137,9 @@ SIZES = {
     "qwen2.5-vl+vision": _joined(_GATED_ENCODER, 9_728, 8),
 }
 
+ANY_FLOW = "sft-peft-model"
+"""A flow whose model has the head of a language model."""
+
 NF4 = Variant("qwen2", Precision.NF4, True)
 NF4_NOGC = Variant("qwen2", Precision.NF4, False)
 NF4_PLAIN = Variant("qwen2", Precision.NF4_PLAIN, True)
@@ -161,9 +187,30 @@ PREFERENCE = Losses(0.6931, 0.182, 0.7, 0.693147, (0.0, 1.0))
 """Before training the margin of every pair is 0, so the loss is ln 2 and no chosen completion has gained."""
 
 
+UNPAIRED = Losses(0.5, 0.3231, 0.51, 0.5, (0.0, 0.875))
+"""Before training every log-ratio is 0, so the loss is 1 - sigmoid(0) and no row has moved."""
+GENERATED = Losses(0.0, 0.0, 0.0, 0.0, (0.5, 0.53))
+"""Advantages sum to 0, and so does the loss of generations. Accuracy is the expected reward."""
+REFERENCE_FREE = Losses(4.9531, 4.2666, 4.96, 4.953132, (0.5, 1.0))
+"""A random model finds the chosen completion likelier in half of the pairs."""
+SCORES = Losses(0.7573, 0.0087, 0.8, 0.757312, (0.4375, 1.0))
+"""A new head orders pairs at random."""
+
+
 def losses_of(flow: str) -> Losses:
     """Return the losses of the flow's objective."""
-    return PREFERENCE if flow_named(flow).objective is Objective.PREFERENCE else NEXT_TOKEN
+    return _LOSSES.get(flow_named(flow).objective, NEXT_TOKEN)
+
+
+_LOSSES = {
+    Objective.PREFERENCE: PREFERENCE,
+    Objective.UNPAIRED: UNPAIRED,
+    Objective.ONLINE: GENERATED,
+    Objective.LEAVE_ONE_OUT: GENERATED,
+    Objective.ODDS_RATIO: REFERENCE_FREE,
+    Objective.CONTRASTIVE: REFERENCE_FREE,
+    Objective.REWARD: SCORES,
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- stories
@@ -199,7 +246,7 @@ def healthy(
         training=_training(flow, variant),
         labels=_labels(80 * _sequences(flow), flow, variant),
         reply=Reply(2.2 if adapters else None, 0.0),
-        forward=Forward(spread=0.5, earlier=0.0, last=0.2, padded=6e-7),
+        forward=None if _has_score(flow) else Forward(spread=0.5, earlier=0.0, last=0.2, padded=6e-7),
         weights_sha256="77" * 32,
         memory=Memory(2_048, 2_048, 900_000),
         duration_s=0.5,
@@ -253,7 +300,7 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
         frozen=Frozen(still.frozen.tensors + adapters, 0, ()),
         learning_rate=(),
     )
-    freeze = Freeze(Stage.TRAINER, _adapter(seen.variant), adapters, chain)
+    freeze = Freeze(Stage.TRAINER, _adapter(seen.variant, seen.flow), adapters, chain)
     return dataclasses.replace(
         seen,
         stages=tuple(stages),
@@ -447,7 +494,9 @@ def losses(seen: Observation, before: float, after: float) -> Observation:
 
 
 def learns_nothing(seen: Observation) -> Observation:
-    """Weights change, and eval loss does not fall."""
+    """Weights change, and eval loss does not fall, or the expected reward does not rise."""
+    if _generates(seen.flow):
+        return _trained(seen, accuracy_after=0.499)
     return losses(seen, losses_of(seen.flow).before, losses_of(seen.flow).worse)
 
 
@@ -468,7 +517,7 @@ def adapter_dtypes(seen: Observation, at_trainer: tuple[str, ...], after: tuple[
 
 def adapters_elsewhere(seen: Observation) -> Observation:
     """As many adapter parameters as requested, all of them on the vision encoder."""
-    total = _adapter(seen.variant)
+    total = _adapter(seen.variant, seen.flow)
     return at_stage(seen, Stage.TRAINER, adapters_on={Area.VISION: AreaCount(total, total)})
 
 
@@ -570,10 +619,12 @@ def warned(seen: Observation) -> Observation:
 # -------------------------------------------------------------------------------------------------------------- parts
 
 
-def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by: Actor = Actor.FLOW) -> Census:
+def census(
+    stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by: Actor = Actor.FLOW, flow: str = ANY_FLOW
+) -> Census:
     """A census of the tiny model, with or without adapters."""
-    extra = _adapter(variant) if adapters else 0
-    total, logical = _stored(variant) + extra, _logical(variant) + extra
+    extra = _adapter(variant, flow) if adapters else 0
+    total, logical = _stored(variant, flow) + extra, _logical(variant, flow) + extra
     areas = {Area.LANGUAGE: AreaCount(0, total - extra)}
     if adapters:
         areas[Area.ADAPTER] = AreaCount(trainable, extra)
@@ -590,7 +641,7 @@ def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by
         dtypes=_dtypes(variant, total - packed - extra, extra) | ({_storage(variant): packed} if packed else {}),
         adapter_dtypes=("float32",) if adapters else (),
         subject_sha256="after" if stage in (Stage.AFTER_TRAINING, Stage.RELOAD) else "before",
-        adapters_on=_adapters_on(variant, trainable) if adapters else {},
+        adapters_on=_adapters_on(variant, trainable, flow) if adapters else {},
     )
 
 
@@ -601,10 +652,13 @@ def _dtypes(variant: Variant, unquantized: int, adapters: int) -> dict[str, int]
     return {"bfloat16": unquantized} | ({"float32": adapters} if adapters else {})
 
 
-def _adapters_on(variant: Variant, trainable: int) -> dict[Area, AreaCount]:
+def _adapters_on(variant: Variant, trainable: int, flow: str) -> dict[Area, AreaCount]:
     """Adapter parameters by the module they are on, all trainable or all frozen."""
     vision = SIZES[variant.model].vision_adapter
-    sizes = {Area.LANGUAGE: ADAPTER} | ({Area.VISION: vision} if vision else {})
+    sizes = {Area.LANGUAGE: METHODS[flow_named(flow).method]} | ({Area.VISION: vision} if vision else {})
+    sizes |= {Area.HEAD: SCORE} if _has_score(flow) else {}
+    for area, extra in EXTRAS[flow_named(flow).extra].items():
+        sizes[area] = sizes.get(area, 0) + extra
     return {area: AreaCount(total if trainable else 0, total) for area, total in sizes.items()}
 
 
@@ -627,16 +681,17 @@ def _censuses(flow: str, variant: Variant) -> tuple[Census, ...]:
         attached = Stage.PEFT in stages and stage not in (Stage.LOAD, Stage.PREPARE)
         inside = stage in (Stage.PREPARE, Stage.PEFT)
         actor = by_library if inside else Actor.FLOW
-        found.append(census(stage, variant, _expected(flow, variant, stage), adapters=attached, by=actor))
+        found.append(census(stage, variant, _expected(flow, variant, stage), adapters=attached, by=actor, flow=flow))
     return tuple(found)
 
 
 def _expected(flow: str, variant: Variant, stage: Stage) -> int:
     if flow == "sft-full":
-        return _stored(variant)
+        return _stored(variant, flow)
     if stage is Stage.LOAD:
-        return SIZES[variant.model].rest if variant.precision.quantized else _stored(variant)
-    return 0 if stage is Stage.PREPARE else _adapter(variant)
+        rest = SIZES[variant.model].rest - (HEAD - SCORE if _has_score(flow) else 0)
+        return rest if variant.precision.quantized else _stored(variant, flow)
+    return 0 if stage is Stage.PREPARE else _adapter(variant, flow)
 
 
 def _absent(censuses: Sequence[Census], adapters: bool) -> tuple[AbsentStage, ...]:
@@ -662,12 +717,12 @@ def _training(flow: str, variant: Variant) -> Training:
         accuracy_after=loss.accuracy[1],
         subject_delta=0.04,
         subject_finite=True,
-        optimizer=Optimizer(_stored(variant) if whole else _adapter(variant), 0, 0),
+        optimizer=Optimizer(_stored(variant, flow) if whole else _adapter(variant, flow), 0, 0),
         gradients=Gradients(sum(of_class.tensors for of_class in classes.values()), 0, 0, 0),
         classes=classes,
         frozen=Frozen(0 if whole else _base_tensors(variant), 0, ()),
-        reference_before=loss.before,
-        reference_after=loss.after,
+        reference_before=None if _generates(flow) else loss.before,
+        reference_after=None if _generates(flow) else loss.after,
         evaluated=_labels(16 * _sequences(flow), flow, variant),
         grad_norm_logged=(1.17,) * 10,
         rates_agree=True,
@@ -686,7 +741,7 @@ HELD_OUT = tuple(range(64, 80))
 def _dropout(flow: str, variant: Variant) -> Dropout:
     """As the LoRA configuration asks, where the trainer leaves it on: in 2 layers of 7 targets, and in the encoder."""
     asked = (flow_named(flow).lora or MODELS[variant.model].lora).dropout
-    share = 0.0 if flow.startswith("dpo-") else asked
+    share = 0.0 if flow.startswith(("kto-", *_TWO_EACH[:-1])) else asked
     return Dropout(14 + SIZES[variant.model].vision_pairs, share, 0.0)
 
 
@@ -706,12 +761,19 @@ PRETENDED = (
 
 def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
     """7 targets in 2 layers, and the targets of the vision encoder. With lora_B at zero, lora_A starts a step later."""
+    method = flow_named(flow).method
+    if method is not Method.LORA:
+        return {kind: _class(tensors, reached, 0.04) for kind, (tensors, reached) in METHOD_CLASSES[method].items()}
     first = 1 if flow in PRETENDED else 2
     found = {"lora_A": _class(14, first, 0.03), "lora_B": _class(14, 1, 0.04)}
     pairs = SIZES[variant.model].vision_pairs
     if pairs:
         found["vision lora_A"] = _class(pairs, first, 0.02)
         found["vision lora_B"] = _class(pairs, 1, 0.02)
+    if _has_score(flow):
+        found["modules_to_save"] = _class(1, 1, 0.04)
+    for kind, tensors in EXTRA_CLASSES[flow_named(flow).extra].items():
+        found[kind] = _class(tensors, 1, 0.04)
     return found
 
 
@@ -737,16 +799,28 @@ def _base_tensors(variant: Variant) -> int:
 
 def _labels(rows: int, flow: str, variant: Variant) -> Labels:
     """24 words and an end token in a row; rows with a picture begin with two marks and 4 merged patches. Where the
-    first 10 words are a prompt, labels begin after it.
+    first 10 words are a prompt, labels begin after it. Generations have 2 tokens.
     """
     picture = 6 if "-vl" in variant.model else 0
-    prompt = 10 if flow.startswith(("rft-", "dpo-")) else 0
-    return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0, foreign=0)
+    prompt = 10 if flow.startswith(("rft-", "dpo-", "kto-", "orpo-", "cpo-")) else 0
+    each = 1 if _has_score(flow) else 2 if _generates(flow) else 25 - prompt
+    return Labels(rows, each * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0, foreign=0)
 
 
 def _sequences(flow: str) -> int:
-    """Sequences in a row: two for a preference."""
-    return 2 if flow.startswith("dpo-") else 1
+    """Sequences in a row: two for a preference, and as many as a prompt has completions."""
+    return 2 if flow.startswith(_TWO_EACH) else 1
+
+
+_TWO_EACH = ("dpo-", "orpo-", "cpo-", "grpo-", "rloo-", "reward-")
+
+
+def _generates(flow: str) -> bool:
+    return flow_named(flow).objective in (Objective.ONLINE, Objective.LEAVE_ONE_OUT)
+
+
+def _has_score(flow: str) -> bool:
+    return flow_named(flow).head is Head.SCORE
 
 
 def _unlabelled(labels: Labels | None) -> Labels:
@@ -787,7 +861,8 @@ def _still(training: Training, flow: str) -> Training:
         accuracy_after=training.accuracy_before,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
-        **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),
+        **dict.fromkeys(("eval_before", "eval_after"), losses_of(flow).still),
+        **dict.fromkeys(("reference_before", "reference_after"), None if _generates(flow) else losses_of(flow).still),
     )
 
 
@@ -826,13 +901,14 @@ def _census_of(seen: Observation, stage: Stage) -> Census:
     return found
 
 
-def _adapter(variant: Variant) -> int:
-    return ADAPTER + SIZES[variant.model].vision_adapter
+def _adapter(variant: Variant, flow: str) -> int:
+    extra = sum(EXTRAS[flow_named(flow).extra].values()) + (SCORE if _has_score(flow) else 0)
+    return METHODS[flow_named(flow).method] + SIZES[variant.model].vision_adapter + extra
 
 
-def _logical(variant: Variant) -> int:
+def _logical(variant: Variant, flow: str) -> int:
     sizes = SIZES[variant.model]
-    return sizes.linears + sizes.biases + sizes.rest
+    return sizes.linears + sizes.biases + sizes.rest - (HEAD - SCORE if _has_score(flow) else 0)
 
 
 def _packed(variant: Variant) -> int:
@@ -845,8 +921,8 @@ def _storage(variant: Variant) -> str:
     return "uint8" if variant.precision.four_bit else "int8"
 
 
-def _stored(variant: Variant) -> int:
-    return _logical(variant) - (SIZES[variant.model].linears // 2 if variant.precision.four_bit else 0)
+def _stored(variant: Variant, flow: str) -> int:
+    return _logical(variant, flow) - (SIZES[variant.model].linears // 2 if variant.precision.four_bit else 0)
 
 
 # ------------------------------------------------------------------------------------------------------------- ledgers

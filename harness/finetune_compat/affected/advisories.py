@@ -18,8 +18,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.affected.proofs import Proof
-from finetune_compat.checks.harm import harm, worst
-from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.checks.harm import worst
+from finetune_compat.checks.ledger import Issue, Ledger, Way
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.files import write_atomically
@@ -90,10 +90,10 @@ def _advisory(issue: Issue, proofs: Sequence[Proof]) -> dict[str, Any]:
         "references": list(_references(issue)),
         "database_specific": {
             "issue": issue.id,
-            "severity": str(worst({harm(shown) for shown in issue.shows})),
+            "severity": str(worst({shown.harm for shown in issue.ways})),
             "conditions": [issue.needs],
             "flows": list(dict.fromkeys(flow for shown in issue.shows for flow in shown.flows)),
-            "windows": [dict(shown.windows) for shown in issue.shows],
+            "windows": [dict(shown.windows) for shown in issue.ways],
             "symptom": issue.sees,
             "remedy": issue.remedy,
             "proof": [
@@ -151,13 +151,13 @@ def _ranges(issue: Issue) -> dict[str, list[Interval]]:
     ends: moving that one is the way out.
     """
     found: dict[str, list[Interval]] = {}
-    for shown in issue.shows:
+    for shown in issue.ways:
         for package in _ending(shown):
             found.setdefault(package, []).append(_interval(SpecifierSet(shown.windows[package])))
     return {package: _united(intervals) for package, intervals in found.items()}
 
 
-def _ending(shown: Signature) -> list[str]:
+def _ending(shown: Way) -> list[str]:
     ending = [name for name, window in shown.windows.items() if _interval(SpecifierSet(window))[1] is not None]
     return ending or list(shown.windows)
 

@@ -26,21 +26,23 @@ def conditions(hit: Hit) -> tuple[str, ...]:
 
 def flows(hit: Hit) -> tuple[str, ...]:
     """The flows of the catalog that show it in these versions."""
-    return tuple(dict.fromkeys(flow for shown in hit.shows for flow in shown.flows))
+    return tuple(dict.fromkeys(flow for shown in hit.signatures for flow in shown.flows))
 
 
 def _measured(hit: Hit) -> Iterator[str]:
-    precisions = {name for shown in hit.shows for name in (shown.precisions or tuple(Precision))}
+    if len(hit.signatures) < len(hit.shows):
+        return  # a script has no variants: `needs` says it all
+    precisions = {name for shown in hit.signatures for name in (shown.precisions or tuple(Precision))}
     words = tuple(dict.fromkeys(_PRECISIONS[name] for name in Precision if name in precisions))
     if len(words) < len(set(_PRECISIONS.values())):
         yield f"{' or '.join(words)} weights"
-    checkpointing = {shown.gradient_checkpointing for shown in hit.shows}
+    checkpointing = {shown.gradient_checkpointing for shown in hit.signatures}
     if len(checkpointing) == 1 and None not in checkpointing:
         yield "gradient checkpointing" if True in checkpointing else "no gradient checkpointing"
-    if all(shown.models for shown in hit.shows):
-        models = {name for shown in hit.shows for name in shown.models}
+    if all(shown.models for shown in hit.signatures):
+        models = {name for shown in hit.signatures for name in shown.models}
         yield f"seen on {', '.join(name for name in MODELS if name in models)}"
-    devices = {shown.device for shown in hit.shows}
+    devices = {shown.device for shown in hit.signatures}
     if len(devices) == 1 and None not in devices:
         yield f"device {devices.pop()}"
-    yield from dict.fromkeys(_FEATURES.get(shown.feature, shown.feature) for shown in hit.shows if shown.feature)
+    yield from dict.fromkeys(_FEATURES.get(shown.feature, shown.feature) for shown in hit.signatures if shown.feature)

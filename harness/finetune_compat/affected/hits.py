@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.affected.packages import Asked, Project
 from finetune_compat.affected.windows import allows, edges, excludes
-from finetune_compat.checks.harm import Harm, harm, worst
-from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.checks.harm import Harm, worst
+from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way
 from finetune_compat.contract.catalog import Objective, Subject, flow_named
 from finetune_compat.contract.verdict import Kind
 
@@ -48,11 +49,16 @@ class Hit:
     certainty: Certainty
     harm: Harm
     """The most serious of the ways in which it shows."""
-    shows: tuple[Signature, ...]
+    shows: tuple[Way, ...]
     """The ways in which it shows in these versions."""
     packages: tuple[Asked, ...]
     """The packages of the project whose versions it depends on."""
     safe: tuple[Safe, ...]
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """Those of `shows` that cells measured."""
+        return tuple(shown for shown in self.shows if isinstance(shown, Signature))
 
     @property
     def counts(self) -> bool:
@@ -87,7 +93,7 @@ def answer(project: Project, ledger: Ledger) -> Answer:
 
 
 def _hit(issue: Issue, project: Project, ledger: Ledger) -> Hit | None:
-    shows = [(shown, state) for shown in issue.shows if (state := _state(shown, project)) is not None]
+    shows = [(shown, state) for shown in issue.ways if (state := _state(shown, issue, project)) is not None]
     if not shows:
         return None
     certain = any(state is Certainty.HIT for _, state in shows)
@@ -97,35 +103,44 @@ def _hit(issue: Issue, project: Project, ledger: Ledger) -> Hit | None:
     return Hit(
         issue=issue,
         certainty=Certainty.HIT if certain else Certainty.ALLOWED,
-        harm=worst({harm(shown) for shown, _ in shows}),
+        harm=worst({shown.harm for shown, _ in shows}),
         shows=tuple(shown for shown, _ in shows),
         packages=tuple(project.packages[name] for name in names if name in project.packages),
         safe=tuple(_safe(issue, project, ledger)) if issue.kind is Kind.UPSTREAM else (),
     )
 
 
-def _state(shown: Signature, project: Project) -> Certainty | None:
-    if project.complete and not _possible(shown, project):
+def _state(shown: Way, issue: Issue, project: Project) -> Certainty | None:
+    if project.complete and not _possible(shown, issue, project):
         return None
     named = [name for name in shown.windows if name in project.packages]
     if shown.windows and not named:
         return None
-    inside = [_inside(project.packages[name].specifier, shown.windows[name]) for name in named]
+    inside = [_inside(project.packages[name], shown.windows[name]) for name in named]
     if None in inside or (project.complete and len(named) < len(shown.windows)):
         return None
     sure = len(named) == len(shown.windows) and all(state is Certainty.HIT for state in inside)
     return Certainty.HIT if sure else Certainty.ALLOWED
 
 
-def _inside(asked: SpecifierSet, window: str) -> Certainty | None:
-    inside = SpecifierSet(window)
-    if not allows(asked, inside):
+def _inside(asked: Asked, window: str) -> Certainty | None:
+    inside = _specifiers(window)
+    if asked.version and "===" not in str(asked.specifier):  # one version, as of every release that could be safe
+        return Certainty.HIT if inside.contains(asked.version, prereleases=True) else None
+    if not allows(asked.specifier, inside):
         return None
-    return Certainty.ALLOWED if excludes(asked, inside) else Certainty.HIT
+    return Certainty.ALLOWED if excludes(asked.specifier, inside) else Certainty.HIT
 
 
-def _possible(shown: Signature, project: Project) -> bool:
-    """Whether a project that has exactly its packages can do what one of the flows does."""
+@cache
+def _specifiers(window: str) -> SpecifierSet:
+    return SpecifierSet(window)
+
+
+def _possible(shown: Way, issue: Issue, project: Project) -> bool:
+    """Whether a project that has exactly its packages can do what the script or one of the flows does."""
+    if isinstance(shown, Scripted):
+        return any(name.partition(".")[0] in project.packages for name in issue.imports)
     if shown.precisions and all(precision.quantized for precision in shown.precisions):
         needed = {"bitsandbytes"}
     else:
@@ -149,7 +164,7 @@ def _safe(issue: Issue, project: Project, ledger: Ledger) -> Iterator[Safe]:
     No other bug shows in it that does not show today.
     """
     today = {other.id for other in _bugs(ledger) if _shows(other, project)}
-    for name in dict.fromkeys(name for shown in issue.shows for name in shown.windows):
+    for name in dict.fromkeys(name for shown in issue.ways for name in shown.windows):
         asked = project.packages.get(name)
         if asked is None:
             continue
@@ -180,7 +195,7 @@ def _candidates(name: str, ledger: Ledger) -> set[Version]:
     """The releases at the edges of windows. Edges lie between measured releases, and an upper one is a release that was
     measured without the issue.
     """
-    windows = (shown.windows.get(name, "") for issue in ledger.issues for shown in issue.shows)
+    windows = (shown.windows.get(name, "") for issue in ledger.issues for shown in issue.ways)
     newest = ledger.newest(name)
     return {edge for window in windows for edge in edges(SpecifierSet(window))} | (
         {Version(newest)} if newest else set()
@@ -193,7 +208,7 @@ def _moved(project: Project, asked: Asked, version: Version) -> Project:
 
 
 def _shows(issue: Issue, project: Project) -> bool:
-    return any(_state(shown, project) is not None for shown in issue.shows)
+    return any(_state(shown, issue, project) is not None for shown in issue.ways)
 
 
 def _newer(project: Project, ledger: Ledger) -> Iterator[Asked]:

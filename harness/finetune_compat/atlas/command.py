@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_compat.atlas import page, table
@@ -11,7 +11,7 @@ from finetune_compat.atlas.issues import lines
 from finetune_compat.atlas.record import next_record, read_record, record_text
 from finetune_compat.atlas.survey import survey
 from finetune_compat.checks.ledger import Ledger, load_ledger
-from finetune_compat.checks.windows_measured import read_windows
+from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -29,18 +29,20 @@ def atlas_command() -> Path:
         MatrixError: the ledger is invalid.
     """
     folder = places().atlas
-    for name, text in atlas_files(places().baselines, folder, load_ledger()).items():
+    files = atlas_files(places().baselines, folder, load_ledger(), read_windows())
+    for name, text in files.items():
         write_atomically(folder / name, text)
     return folder
 
 
-def atlas_files(baselines: Path, folder: Path, ledger: Ledger) -> Mapping[str, str]:
+def atlas_files(baselines: Path, folder: Path, ledger: Ledger, edges: Sequence[MeasuredEdge] = ()) -> Mapping[str, str]:
     """The text of each file of the atlas, by name.
 
     Args:
         baselines: directory of the committed baselines.
         folder: directory of the atlas before, for its news.
         ledger: judges the baselines.
+        edges: the measured edges, for issues that scripts show.
     """
     kept = sorted(path for path in baselines.glob("*") if (path / "rows").is_dir())
     if not kept:
@@ -52,7 +54,7 @@ def atlas_files(baselines: Path, folder: Path, ledger: Ledger) -> Mapping[str, s
         )
     stored = read_record(folder / RECORD)  # before the baselines are judged, which takes a while
     found = survey({path.name: judged(path, ledger) for path in kept})
-    issues = lines(found, ledger, read_windows())
+    issues = lines(found, ledger, edges)
     record = next_record(found, issues, best(found), stored)
     return {
         "index.html": page.render(found, issues, record),

@@ -42,6 +42,8 @@ class Release:
     """Stacks whose cells show it."""
     clear_stacks: int
     """Number of stacks with cells that could, of which none does."""
+    script: bool = False
+    """Whether a script was run on it, and no cell."""
 
     @property
     def sighting(self) -> Sighting:
@@ -133,6 +135,8 @@ class Line:
     flows: tuple[str, ...]
     chains: tuple[Chain, ...]
     """Distinct chains, each on the newest stack that has it."""
+    scripts: tuple[str, ...] = ()
+    """Paths in the checkout of scripts that were measured and show it."""
 
     @property
     def cells(self) -> int:
@@ -142,49 +146,73 @@ class Line:
 
 def lines(survey: Survey, ledger: Ledger, measured: Sequence[MeasuredEdge] = ()) -> tuple[Line, ...]:
     """All known issues in the order of the ledger. `measured` has the edges that were measured by package."""
-    return tuple(_line(issue, survey, bases_of(issue, issue.shows, measured)) for issue in ledger.issues)
+    return tuple(_line(issue, survey, measured) for issue in ledger.issues)
 
 
-def _line(issue: Issue, survey: Survey, bases: Mapping[str, Mapping[str, EdgeBasis]]) -> Line:
+def _scripted(issue: Issue, measured: Sequence[MeasuredEdge]) -> tuple[MeasuredEdge, ...]:
+    """The edges of the issue's scripts that hold."""
+    return tuple(edge for edge in measured if edge.issue == issue.id and edge.shows >= len(issue.shows) and edge.holds)
+
+
+def _line(issue: Issue, survey: Survey, measured: Sequence[MeasuredEdge]) -> Line:
+    edges, bases = _scripted(issue, measured), bases_of(issue, issue.ways, measured)
     shown = [sight for sight in survey.sights if issue.id in sight.verdict.shown]
     baselines = Counter(sight.baseline.name for sight in shown)
-    days = sorted(sight.day for sight in shown if sight.day)
+    days = sorted([*(sight.day for sight in shown if sight.day), *(edge.measured[:10] for edge in edges)])
     order = {column.stack: place for place, column in enumerate(survey.columns)}
     seen = sorted((sight.seen for sight in shown if sight.seen), key=lambda one: order[one.stack.name], reverse=True)
     states = Counter(State.CRASHES if sight.seen and sight.seen.error else State.SILENT for sight in shown)
     return Line(
         issue=issue,
-        strips=tuple(_strip(package, issue, survey, bases.get(package, {})) for package in packages_of(issue)),
+        strips=tuple(_strip(package, issue, survey, edges, bases.get(package, {})) for package in packages_of(issue)),
         states={state: states[state] for state in State if states[state]},
         evidence=tuple((one, baselines[one.name]) for one in survey.baselines if baselines[one.name]),
         first_day=days[0] if days else "",
         last_day=days[-1] if days else "",
         flows=tuple(flow.name for flow in survey.flows if any(one.flow == flow.name for one in seen)),
         chains=_distinct(chain for one in seen for chain in _chains(one, issue)),
+        scripts=tuple(dict.fromkeys(edge.cell for edge in edges)),
     )
 
 
 def packages_of(issue: Issue) -> tuple[str, ...]:
-    """The packages in the windows of an issue, in the order of reports; TRL if there are no windows."""
-    named = {package for signature in issue.shows for package in signature.windows}
-    return tuple(package for package in REPORTED if package in named) or ("trl",)
+    """The packages in the windows of an issue, in the order of reports; without windows TRL, which trains the cells, or
+    the library of a script.
+    """
+    named = {package for way in issue.ways for package in way.windows}
+    return tuple(package for package in REPORTED if package in named) or ("trl" if issue.shows else issue.library,)
 
 
-def _strip(package: str, issue: Issue, survey: Survey, edges: Mapping[str, EdgeBasis]) -> Strip:
+def _strip(
+    package: str, issue: Issue, survey: Survey, edges: Sequence[MeasuredEdge], bases: Mapping[str, EdgeBasis]
+) -> Strip:
     found: dict[str, list[Sight]] = {
         column.versions[package]: [] for column in survey.columns if package in column.versions
     }
     for sight in survey.sights:
         if sight.seen and package in sight.seen.stack.resolved and could_show(sight.seen, issue.shows):
             found[sight.seen.stack.resolved[package]].append(sight)
-    windows = dict.fromkeys(signature.windows.get(package, "") for signature in issue.shows)
+    scripted = _script_releases(package, edges)
+    releases = {version: _release(version, issue, found[version]) for version in found if found[version] or not edges}
+    windows = dict.fromkeys(way.windows.get(package, "") for way in issue.ways)
     return Strip(
         package=package,
         windows=tuple(filter(None, windows)),
         always="" in windows,
-        releases=tuple(_release(version, issue, found[version]) for version in sorted(found, key=Version)),
-        edges=edges,
+        releases=tuple({**scripted, **releases}[version] for version in sorted({*scripted, *releases}, key=Version)),
+        edges=bases,
     )
+
+
+def _script_releases(package: str, edges: Sequence[MeasuredEdge]) -> dict[str, Release]:
+    """The releases on which scripts were run, by version."""
+    found: dict[str, Release] = {}
+    for edge in edges:
+        for side, seen in ((edge.inside, True), (edge.outside, False)):
+            if side and edge.package == package:
+                stacks = (side.stack,) if seen else ()
+                found[side.version] = Release(side.version, int(seen), int(not seen), 0, stacks, 0, script=True)
+    return found
 
 
 def could_show(seen: Observation, signatures: Sequence[Signature]) -> bool:

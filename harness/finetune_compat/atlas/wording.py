@@ -184,11 +184,15 @@ def kind(line: Line) -> str:
 
 def severity(line: Line) -> str:
     """What the user gets."""
-    return " or ".join(state.value for state in line.states) or "not seen in the baselines"
+    if line.states or not line.scripts:
+        return " or ".join(state.value for state in line.states) or "not seen in the baselines"
+    return " or ".join(dict.fromkeys(scripted.harm for scripted in line.issue.scripts))
 
 
 def symptom(line: Line) -> str:
     """What the user sees: the ending of the flow, from the ledger."""
+    if not line.issue.shows:
+        return line.issue.sees
     errors = dict.fromkeys(shows.error for shows in line.issue.shows if shows.error)
     losses = dict.fromkeys(_loss(shows.symptom) for shows in line.issue.shows if shows.symptom)
     return "; ".join([*losses, *errors])
@@ -235,16 +239,20 @@ def release(strip: Strip, found: Release) -> str:
     total = found.seen + found.clear + found.unknown
     return (
         f"{package(strip.package)} {found.version}: {SIGHTINGS[found.sighting]}; "
-        f"{found.seen} of {counted(total, 'cell')} that could{where}"
+        f"{found.seen} of {counted(total, 'script' if found.script else 'cell')} that could{where}"
     )
 
 
 def evidence(line: Line) -> Iterable[tuple[str, str]]:
-    """The baselines that show an issue, each with a text."""
-    return [
-        (baseline.name, f"{counted(cells, 'cell')} in {baseline.name} ({baseline.last_day or 'day not recorded'})")
+    """The files that show an issue, relative to the folder of the atlas, each with a text."""
+    baselines = [
+        (
+            f"../baseline/{baseline.name}/summary.md",
+            f"{counted(cells, 'cell')} in {baseline.name} ({baseline.last_day or 'day not recorded'})",
+        )
         for baseline, cells in line.evidence
     ]
+    return [*baselines, *((f"../../{path}", f"the script {path.rpartition('/')[2]}") for path in line.scripts)]
 
 
 # --------------------------------------------------------------------------------------------------------------- cells

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import assert_never
 
 from finetune_compat.checks.engine import NOT_DEEP, NotApplicable
-from finetune_compat.checks.objectives import MINIMUM_FALL, RULES, Rules
+from finetune_compat.checks.objectives import NEXT_TOKEN, RULES, Rules
 from finetune_compat.checks.rules import DECIMALS, eval_loss_flat
 from finetune_compat.contract import closed_forms
 from finetune_compat.contract.catalog import Expect, Flow
@@ -93,7 +93,8 @@ class Case:
             NotApplicable: neither is known.
         """
         if self.seen.model is not None:
-            return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+            own = (self.seen.model, self.seen.variant.precision, self.seen.lora)
+            return closed_forms.sizes(*own, self.flow.head, self.flow.extra, self.flow.method)
         if self.seen.sizes is None:
             raise NotApplicable("the sizes of the model are not known")
         return self.seen.sizes
@@ -119,12 +120,12 @@ class Case:
     @cached_property
     def symptom(self) -> Symptom:
         """What the user of the flow sees."""
-        return symptom(self.seen, self.rules.minimum_fall)
+        return symptom(self.seen, self.rules)
 
     @cached_property
     def signs(self) -> tuple[Sign, ...]:
         """What the user sees if the flow does not learn; empty if it learns."""
-        return signs(self.seen, self.rules.minimum_fall)
+        return signs(self.seen, self.rules)
 
     @cached_property
     def adapter(self) -> int:
@@ -148,23 +149,28 @@ class Case:
         )
 
 
-def symptom(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> Symptom:
-    """What the user of the flow sees. An eval loss that falls by a smaller share than `minimum_fall` barely moves."""
-    return Symptom.ERROR if seen.error is not None else symptom_of_losses(seen.training, minimum_fall)
+def symptom(seen: Observation, rules: Rules = NEXT_TOKEN) -> Symptom:
+    """What the user of the flow sees: an error, or what `symptom_of_losses` finds."""
+    if seen.error is not None:
+        return Symptom.ERROR
+    return Symptom.UNKNOWN if seen.training is None else symptom_of_losses(seen.training, rules)
 
 
-def symptom_of_losses(training: Training | None, minimum_fall: float) -> Symptom:
-    """As `symptom`, whether or not an error ended the flow after its evaluations."""
-    if training is None or training.eval_before is None or training.eval_after is None:
+def symptom_of_losses(training: Training, rules: Rules) -> Symptom:
+    """How what falls while a flow learns changed. If it falls by a smaller share than `rules.minimum_fall`, it barely
+    moves.
+    """
+    watched = rules.watched(training)
+    if watched.before is None or watched.after is None:
         return Symptom.UNKNOWN
-    before, after = training.eval_before, training.eval_after
+    before, after = watched.before, watched.after
     if not (_finite(before) and _finite(after)):
         return Symptom.NOT_FINITE
     if eval_loss_flat(before, after):
         return Symptom.FLAT
     if after > before:
         return Symptom.RISES
-    return Symptom.FALLS if before - after >= minimum_fall * before else Symptom.BARELY
+    return Symptom.FALLS if before - after >= rules.minimum_fall * before else Symptom.BARELY
 
 
 def before_training(error: Failure) -> bool:
@@ -175,10 +181,10 @@ def before_training(error: Failure) -> bool:
 _ORDER = tuple(Stage)
 
 
-def signs(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> tuple[Sign, ...]:
+def signs(seen: Observation, rules: Rules = NEXT_TOKEN) -> tuple[Sign, ...]:
     """What the user of a flow that does not learn sees, in the terms of bug reports; empty if the flow learns."""
     training = seen.training
-    looks = _LOOKS.get(symptom(seen, minimum_fall))
+    looks = _LOOKS.get(symptom(seen, rules))
     if training is None or looks is None:
         return ()
     pair = (training.accuracy_before, training.accuracy_after)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 
 from finetune_compat.checks import Symptom
-from finetune_compat.checks.ledger import Signature
 
 
 class Harm(StrEnum):
@@ -21,13 +20,13 @@ SAVING = frozenset({"A202", "A203", "A205", "A206"})
 """Checks that compare what is saved, or loaded again, with what was trained."""
 
 
-def harm(shown: Signature) -> Harm:
-    """The harm of one signature. With an error and a symptom a run may end either way; the silent one counts."""
-    if shown.symptom is None:
+def harm(check: str, symptom: Symptom | None) -> Harm:
+    """The harm where `check` fails and a run ends with `symptom`; None: it ends with an error."""
+    if symptom is None:
         return Harm.CRASHES
-    if shown.check in SAVING:
+    if check in SAVING:
         return Harm.CANNOT_BE_SAVED
-    return Harm.LEARNS_NOTHING if shown.symptom is Symptom.FLAT else Harm.LEARNS_SOMETHING_ELSE
+    return Harm.LEARNS_NOTHING if symptom is Symptom.FLAT else Harm.LEARNS_SOMETHING_ELSE
 
 
 def worst(harms: set[Harm]) -> Harm:

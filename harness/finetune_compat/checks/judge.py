@@ -204,7 +204,9 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     evidence of it remains.
     """
     gaps = [gap for entry in listed for gap in (*_freeze_gaps(case, entry), *_measure_gaps(case, entry))]
-    unlisted = [freeze for freeze in case.seen.freezes if not any(_froze(freeze, entry) for entry in listed)]
+    # What a constructor froze before it raised has no consequence: no trainer has that model.
+    began = case.seen.error is None or not before_training(case.seen.error)
+    unlisted = [freeze for freeze in case.seen.freezes if began and not any(_froze(freeze, each) for each in listed)]
     if unlisted and not gaps:
         gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in unlisted)}")
     loud = [entry for entry in listed if entry.check == _ENDS and _ENDS in failed]

@@ -27,33 +27,37 @@ def eval_loss_present(case: Case) -> str | None:
 
 
 def eval_loss_plausible(case: Case) -> str | None:
-    """Before training, the eval loss is near the value of a model that has learned nothing, by objective."""
-    before, start = case.training.eval_before, case.rules.start(case.seen.model)
+    """Before training, the eval loss is near the value of a model that has learned nothing, by objective. Where it
+    depends on random weights, it is the loss of the model's own output.
+    """
+    before, start = case.training.eval_before, case.rules.start(case.seen.model, case.training)
     if start is None or before is None:
-        raise NotApplicable("no expected eval loss for real weights, or no eval loss was reported")
+        raise NotApplicable("no expected eval loss for these weights, or no eval loss was reported")
     if math.isclose(before, start.loss, rel_tol=start.tolerance):
         return None
     return f"eval_loss was {before:.4f} before training, expected about {start.loss:.4f}: {start.why}"
 
 
 def eval_loss_falls(case: Case) -> str | None:
-    """Eval loss on held-out rows falls by at least the share that every healthy run reaches."""
-    training = case.training
-    before, after = training.eval_before, training.eval_after
+    """Eval loss on held-out rows falls by at least the share that every healthy run reaches. Where the model generates
+    its completions, the expected reward rises instead.
+    """
+    training, watched = case.training, case.rules.watched(case.training)
+    before, after = watched.before, watched.after
     if before is None or after is None:
-        raise NotApplicable("no eval loss was reported")
-    if symptom_of_losses(training, case.rules.minimum_fall) is Symptom.FALLS:
+        raise NotApplicable(f"{case.rules.watches} was not measured")
+    if symptom_of_losses(training, case.rules) is Symptom.FALLS:
         return case.rules.unlearned(training)
-    return f"{_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"
+    return f"{case.rules.watches} {_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"
 
 
 def _how(before: float, after: float, minimum_fall: float) -> str:
-    if flat := rules.eval_loss_flat(before, after):
-        return flat
+    if rules.eval_loss_flat(before, after):
+        return f"is flat to {rules.DECIMALS} decimals: {before:.{rules.DECIMALS}f} -> {after:.{rules.DECIMALS}f}"
     if after > before:
-        return f"eval loss rises: {before:.6f} -> {after:.6f}"
+        return f"rises: {before:.6f} -> {after:.6f}"
     fall = f"a fall of {before - after:.4f}, under {minimum_fall:.0%} of it"
-    return f"eval loss barely moves: {before:.6f} -> {after:.6f}, {fall}"
+    return f"barely moves: {before:.6f} -> {after:.6f}, {fall}"
 
 
 def _other_signs(training: Training, seen: tuple[Sign, ...]) -> str:

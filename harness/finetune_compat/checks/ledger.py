@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from finetune_compat.checks import Deviation, Symptom
 from finetune_compat.checks.codes import CODES, DEEP_CHECKS
+from finetune_compat.checks.harm import Harm, harm
 from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
@@ -87,6 +88,11 @@ class Signature:
     measured: float | None = None
     """The value that the check measures (`checks.measures`)."""
 
+    @property
+    def harm(self) -> Harm:
+        """What it does to a training. With an error and a symptom a run may end either way; the silent one counts."""
+        return harm(self.check, self.symptom)
+
     def takes_in(self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]) -> bool:
         """Whether a cell of these versions should show this signature."""
         return (
@@ -106,8 +112,31 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scripted:
+    """A script in `tests/exam/issues/` that shows an issue, and on which releases. It applies to no cell.
+
+    Where the issue is, the script ends with the listed error. Elsewhere it ends with status 0.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    windows: dict[str, str]
+    """Version specifier by distribution name; all must match."""
+    script: str
+    """Its name without `.py`."""
+    error: str
+    """Beginning of the error's `Type: message`."""
+    harm: Harm
+    """What the issue does to a training."""
+
+
+Way = Signature | Scripted
+"""A way in which an issue shows: in cells, or in a script."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """One known issue: what it is, its cause, the remedy, and all its signatures."""
+    """One known issue: what it is, its cause, the remedy, and all ways in which it shows."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -124,8 +153,21 @@ class Issue:
     """What its user sees, one clause."""
     imports: tuple[str, ...]
     """The public names of libraries that code must use to be affected, such as `trl.SFTTrainer`."""
-    shows: tuple[Signature, ...]
+    shows: tuple[Signature, ...] = ()
+    """The ways in which cells show it."""
+    scripts: tuple[Scripted, ...] = ()
+    """The ways in which scripts show it."""
     fixed_by: str | None = None
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways in which it shows. Measured edges and proofs name one by its place."""
+        return (*self.shows, *self.scripts)
+
+    @property
+    def library(self) -> str:
+        """The package of the first name that affected code uses."""
+        return self.imports[0].partition(".")[0]
 
     def deviation(self, signature: Signature, froze: str | None, raised: str | None) -> Deviation:
         """The part of a signature that the judge compares with an observation. `froze` and `raised` are call chains."""
@@ -317,8 +359,10 @@ def shipped_ledger() -> Ledger:
 
 
 def _issue(raw: Mapping[str, Any]) -> Issue:
-    shows = tuple(_signature(signature) for signature in raw["shows"])
-    return Issue(**{**raw, "kind": Kind(raw["kind"]), "imports": tuple(raw["imports"]), "shows": shows})
+    shows = tuple(_signature(signature) for signature in raw.get("shows", ()))
+    scripts = tuple(Scripted(**{**one, "harm": Harm(one["harm"])}) for one in raw.get("scripts", ()))
+    known = {"kind": Kind(raw["kind"]), "imports": tuple(raw["imports"]), "shows": shows, "scripts": scripts}
+    return Issue(**{**raw, **known})
 
 
 _READ: Mapping[str, Callable[[Any], Any]] = {
@@ -359,14 +403,29 @@ def _faults(issues: tuple[Issue, ...], places: AbstractSet[str]) -> list[Fault]:
     for i, issue in enumerate(issues):
         if [other.id for other in issues].index(issue.id) != i:
             faults.append(Fault(f"issue[{i}].id", f"{issue.id!r} is used twice"))
-        if not issue.shows:
-            faults.append(Fault(f"issue[{i}].shows", "has no signature: the issue would apply nowhere"))
+        if not issue.ways:
+            faults.append(Fault(f"issue[{i}].shows", "no cell and no script shows it: the issue would apply nowhere"))
         faults += [Fault(f"issue[{i}].{field}", problem) for field, problem in _text_faults(issue)]
         for j, signature in enumerate(issue.shows):
             at = f"issue[{i}].shows[{j}]"
             found = (*_signature_faults(signature), *_evidence_faults(signature, places))
             faults += [Fault(f"{at}.{field}", problem) for field, problem in found]
+        for j, scripted in enumerate(issue.scripts):
+            at = f"issue[{i}].scripts[{j}]"
+            faults += [Fault(f"{at}.{field}", problem) for field, problem in _script_faults(scripted)]
     return faults
+
+
+def _script_faults(scripted: Scripted) -> Iterator[tuple[str, str]]:
+    if not scripted.script.isidentifier():
+        yield "script", f"{scripted.script!r} is not the name of a script in tests/exam/issues (without .py)"
+    yield from _error_faults(scripted.error)
+    yield from _window_faults(scripted.windows)
+
+
+def _error_faults(error: str | None) -> Iterator[tuple[str, str]]:
+    if error is not None and not _TYPED.fullmatch(error):
+        yield "error", f"{error!r} does not begin with the type (such as ValueError: no labels)"
 
 
 def _text_faults(issue: Issue) -> Iterator[tuple[str, str]]:
@@ -414,8 +473,7 @@ def _evidence_faults(signature: Signature, places: AbstractSet[str]) -> list[tup
     faults = []
     if not (signature.error or signature.symptom):
         faults.append(("check", "no ending to look for: name an error or a symptom"))
-    if signature.error is not None and not _TYPED.fullmatch(signature.error):
-        faults.append(("error", f"{signature.error!r} does not begin with the type (such as ValueError: no labels)"))
+    faults += _error_faults(signature.error)
     if (signature.error is None) != (signature.raised is None):
         faults.append(("raised", "an error needs the call chain that raised it, and only an error has one"))
     if (signature.error is None) != (signature.stage is None):

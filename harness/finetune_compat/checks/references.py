@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from finetune_compat.checks.case import NOT_RECORDED, Case, ended_in
 from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.checks.steps import EXACT_STEP, LOSS_TOLERANCE, ROUNDED_STEP
+from finetune_compat.contract.catalog import Head
 from finetune_compat.contract.records import ClassDifference, Forward, Reference, Rows, Stage
 
 ROUNDED_LOSS = 1e-4
@@ -85,6 +86,8 @@ def _repeated(rows: Sequence[int]) -> int:
 def rows_are_shuffled(case: Case) -> str | None:
     """The order of the training rows is not that of the training set, and each epoch has another."""
     rows = _rows(case)
+    if case.rules.in_order is not None:
+        raise NotApplicable(f"the rows keep their order: {case.rules.in_order}")
     first = rows.trained[: rows.given]
     if not first:
         raise NotApplicable("no training row was seen")
@@ -230,7 +233,7 @@ def update_is_that_of_adamw(case: Case) -> str | None:
 def _rounded(case: Case) -> bool:
     """Whether a step is computed in less than float32."""
     census = case.census(Stage.TRAINER)
-    adapters = census is not None and census.adapter_dtypes == ("bfloat16",)
+    adapters = census is not None and "bfloat16" in census.adapter_dtypes
     return case.seen.model is None or case.seen.variant.precision.bf16 or adapters
 
 
@@ -239,6 +242,8 @@ def _rounded(case: Case) -> bool:
 
 def _forward(case: Case) -> Forward:
     forward = case.seen.forward
+    if case.flow.head is Head.SCORE:
+        raise NotApplicable("the model has one score for each sequence, and no logits of its tokens")
     if forward is None and case.seen.training is None:
         raise NotApplicable("training did not finish")
     if forward is None or case.seen.model is None:

@@ -44,8 +44,8 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
 def gradients_missing(training: Training) -> str | None:
     """Every trainable tensor must receive gradients that are finite and not zero, from its first possible step on.
 
-    That is step 2 for a `lora_A` behind a `lora_B` of zeros, and step 1 for all others. At no step may all gradients be
-    zero.
+    That is step 2 for a factor behind one of zeros, such as `lora_A` behind `lora_B`, and step 1 for all others. At no
+    step may all gradients be zero.
     """
     if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
         return f"{absent}{_left_behind(training)}"
@@ -86,7 +86,7 @@ def _late(name: str, seen: ParameterClass) -> bool:
 
 def behind_zeros(name: str) -> bool:
     """Whether the class is the adapter factor behind a zero factor: it has no gradient until that factor changes."""
-    return name.endswith(("lora_A", "lora_embedding_B"))
+    return name.endswith(("lora_A", "lora_embedding_B", "vera_lambda_d"))
 
 
 def held_back(training: Training) -> tuple[str, ...]:

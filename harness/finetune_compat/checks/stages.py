@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from finetune_compat.checks.case import Case, freeze_line
 from finetune_compat.checks.engine import NotApplicable
-from finetune_compat.contract.catalog import MAY_DROP, Expect
+from finetune_compat.contract.catalog import MAY_DROP, Expect, Extra, Head
 from finetune_compat.contract.records import Absence, Area, Census, Precision, Stage
 
 REPLY_TOLERANCE = 0.05
@@ -155,20 +155,34 @@ def _areas(counts_by_area: Mapping[Area, int]) -> str:
 
 
 def adapters_keep_one_dtype(case: Case) -> str | None:
-    """Adapters have one dtype, float32 or bfloat16, before and after training. The reload may also have float32."""
-    found = {stage: case.census(stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
-    seen = {stage: census.adapter_dtypes for stage, census in found.items() if census and census.adapter_dtypes}
+    """Adapters have one dtype, float32 or bfloat16, before and after training. The reload may also have float32. The
+    copy of a module, and a magnitude of DoRA, may have the dtype of the model instead.
+    """
+    found = {stage: _adapter_dtypes(case, stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
+    seen = {stage: dtypes for stage, dtypes in found.items() if dtypes}
     if not seen:
         raise NotApplicable("no adapters at trainer")
-    reloaded = case.census(Stage.RELOAD)
-    if reloaded and reloaded.adapter_dtypes and reloaded.adapter_dtypes not in {("float32",), *seen.values()}:
-        seen[Stage.RELOAD] = reloaded.adapter_dtypes
+    reloaded = _adapter_dtypes(case, Stage.RELOAD)
+    if reloaded and reloaded not in {("float32",), *seen.values()}:
+        seen[Stage.RELOAD] = reloaded
     allowed = ADAPTER_DTYPES[:1] if case.seen.variant.precision is Precision.FULL else ADAPTER_DTYPES
     # Real weights of full precision are loaded in bfloat16.
     allowed = ADAPTER_DTYPES if case.seen.model is None else allowed
     if len(set(seen.values())) == 1 and next(iter(seen.values())) in allowed:
         return None
     return "adapters are " + ", ".join(f"{' and '.join(dtypes)} at {stage}" for stage, dtypes in seen.items())
+
+
+def _adapter_dtypes(case: Case, stage: Stage) -> tuple[str, ...]:
+    """The dtypes of the adapters at `stage`. Copies of modules and the magnitudes of DoRA may have the dtype of the
+    unquantized weights, which is left out beside another one.
+    """
+    census = case.census(stage)
+    dtypes = census.adapter_dtypes if census else ()
+    mixed = case.flow.head is Head.SCORE or case.flow.extra is not Extra.NOTHING
+    if not mixed or len(dtypes) == 1:
+        return dtypes
+    return tuple(dtype for dtype in dtypes if dtype != case.sizes.dtypes[0])
 
 
 def adapter_kept(case: Case) -> str | None:

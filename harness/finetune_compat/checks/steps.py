@@ -53,9 +53,10 @@ def labels_present(case: Case) -> str | None:
     if masked := rules.labels_masked(labels.samples, labels.all_masked):
         return masked
     allowed = tuple(tokens * labels.samples for tokens in case.flow.row_labels)
+    between = case.rules.generated and min(allowed) <= labels.label_tokens <= max(allowed)
     # The number of tokens per word is known only for the tokenizer of tiny models.
-    if case.seen.model is not None and labels.label_tokens not in allowed:
-        per_row = " or ".join(f"{tokens}" for tokens in case.flow.row_labels)
+    if case.seen.model is not None and labels.label_tokens not in allowed and not between:
+        per_row = (" to " if case.rules.generated else " or ").join(f"{tokens}" for tokens in case.flow.row_labels)
         return f"{labels.label_tokens:,} label tokens in {labels.samples} rows, expected {per_row} per row"
     training = case.seen.training
     rows = BATCH_ROWS * case.rules.sequences
@@ -152,11 +153,13 @@ def weights_change_to_the_end(case: Case) -> str | None:
 
 
 def training_loss_is_a_number(case: Case) -> str | None:
-    """The training loss that the trainer logs is finite at every step, and not zero at all of them."""
+    """The training loss that the trainer logs is finite at every step, and not zero at all of them. Only a loss of
+    generated completions may be zero.
+    """
     losses = case.training.loss
     if not losses:
         raise NotApplicable("the trainer logged no training loss")
-    return rules.loss_wrong(losses)
+    return rules.loss_wrong(losses, may_be_zero=case.rules.generated)
 
 
 def _before(measured: str) -> str:
@@ -226,7 +229,7 @@ def _apart(case: Case, pair: StepPair | None, one: str, other: str) -> str | Non
     if not pair.classes:
         raise NotApplicable("the step has no gradient")
     census = case.census(Stage.TRAINER)
-    rounded = census is not None and census.adapter_dtypes == ("bfloat16",)
+    rounded = census is not None and "bfloat16" in census.adapter_dtypes
     off = [
         f"gradient of {name} off by {seen.relative:.1%} (norms {seen.one:.4g} and {seen.other:.4g})"
         for name, seen in pair.classes.items()

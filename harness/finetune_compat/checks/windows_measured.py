@@ -14,7 +14,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from finetune_compat.checks.ledger import Issue, Signature
+from finetune_compat.checks.ledger import Issue, Way
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.machine.places import places
 
@@ -40,7 +40,7 @@ class Side:
     versions: Mapping[str, str]
     """Locked versions of the reported packages."""
     shows: str
-    """The reason of the verdict, with the committed ledger."""
+    """The reason of the verdict, with the committed ledger; of a script the id of the issue and how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +49,23 @@ class MeasuredEdge:
 
     issue: str
     shows: int
-    """The place of the signature among those of its issue, from 0."""
+    """The place among the ways in which the issue shows, from 0."""
     package: str
     edge: str
-    """For example `trl>=0.20.0` or `trl<0.23.1`."""
+    """For example `trl>=0.20.0` or `trl<0.23.1`; `trl==1.16.0` for the newest release of an open window."""
     cell: str
-    """Without stack, for example `sft-peft-model[qwen2-nf4-gc]`."""
+    """Without stack, for example `sft-peft-model[qwen2-nf4-gc]`; or the path of a script in the checkout."""
     inside: Side
-    outside: Side
+    outside: Side | None
+    """None: the window is open, and the release inside is the newest one."""
     moved: tuple[str, ...]
     """All other packages whose versions differ between the sides."""
     holds: bool | None
-    """Whether the signature is shown inside and not outside. None: a side gave no result."""
+    """Whether the issue is shown inside and not outside. None: a side gave no result."""
     measured: str
     """When: UTC, with `Z` at the end."""
+    script_sha256: str | None = None
+    """sha256 of the script that was run, in hexadecimal; None for a cell."""
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -81,26 +84,31 @@ class MeasuredEdge:
             return "could not be measured"
         if not self.holds:
             return "does not hold"
+        if self.outside is None:
+            return "shown by the newest release"
         return "measured by package" if self.by_package else "holds, with other packages that moved"
 
 
-def edge_name(package: str, inside: str, outside: str) -> str:
-    """The name of the edge between two neighbouring releases, for example `trl>=0.20.0` or `trl<0.23.1`."""
+def edge_name(package: str, inside: str, outside: str | None) -> str:
+    """The name of the edge between two neighbouring releases, for example `trl>=0.20.0` or `trl<0.23.1`.
+
+    Of an open window without a release outside: `trl==1.16.0`.
+    """
+    if outside is None:
+        return f"{package}=={inside}"
     below = Version(outside) < Version(inside)
     return f"{package}>={inside}" if below else f"{package}<{outside}"
 
 
-def bases_of(
-    issue: Issue, shows: Collection[Signature], measured: Iterable[MeasuredEdge]
-) -> dict[str, dict[str, EdgeBasis]]:
-    """What the edges of the windows of some signatures of an issue rest on: by package, then by specifier.
+def bases_of(issue: Issue, ways: Collection[Way], measured: Iterable[MeasuredEdge]) -> dict[str, dict[str, EdgeBasis]]:
+    """What the edges of the windows of some ways of an issue rest on: by package, then by specifier.
 
-    An edge of several signatures is by package only if it was measured for each of them.
+    An edge of several ways is by package only if it was measured for each of them.
     """
     by_package = {edge.key for edge in measured if edge.by_package}
     found: dict[str, dict[str, EdgeBasis]] = {}
-    for place, signature in enumerate(issue.shows):
-        for package, window in signature.windows.items() if signature in shows else ():
+    for place, way in enumerate(issue.ways):
+        for package, window in way.windows.items() if way in ways else ():
             edges = found.setdefault(package, {})
             for specifier in filter(None, map(str.strip, window.split(","))):
                 sure = (issue.id, place, f"{package}{specifier}") in by_package
@@ -125,5 +133,5 @@ def read_windows(path: Path | None = None) -> tuple[MeasuredEdge, ...]:
 
 
 def _edge(raw: Mapping[str, Any]) -> MeasuredEdge:
-    sides = {name: Side(**raw[name]) for name in ("inside", "outside")}
+    sides = {name: Side(**raw[name]) if raw[name] else None for name in ("inside", "outside")}
     return MeasuredEdge(**{**raw, **sides, "moved": tuple(raw["moved"])})

@@ -50,6 +50,18 @@ class Objective(StrEnum):
 
     SFT = "sft"
     PREFERENCE = "preference"
+    UNPAIRED = "unpaired"
+    """Preference without pairs: each completion is desirable or not."""
+    ONLINE = "online"
+    """Completions that the model generates in training, and a reward for each."""
+    LEAVE_ONE_OUT = "leave_one_out"
+    """As online, with the other completions of a prompt as the baseline."""
+    ODDS_RATIO = "odds_ratio"
+    """Preference without a reference model: next-token prediction, and higher odds of the chosen completion."""
+    CONTRASTIVE = "contrastive"
+    """Preference without a reference model: next-token prediction, and a higher likelihood of the chosen completion."""
+    REWARD = "reward"
+    """A score for each sequence, higher for the chosen one of two."""
     PLAIN = "plain"
     """Next-token prediction by `transformers.Trainer`, without TRL."""
 
@@ -57,6 +69,40 @@ class Objective(StrEnum):
     def module(self) -> str:
         """Name of the objective's module on the cell side."""
         return f"finetune_compat.cell.objectives.{self}"
+
+
+class Head(StrEnum):
+    """What the model of a flow has behind its last layer."""
+
+    TOKENS = "tokens"
+    """Logits of the next token."""
+    SCORE = "score"
+    """One number for a sequence. The head is new, so adapters alone are not enough: PEFT trains and saves a copy of it
+    (`modules_to_save`), which counts as part of the adapter.
+    """
+
+
+class Extra(StrEnum):
+    """What a LoRA configuration trains besides `lora_A` and `lora_B`. It counts as part of the adapter."""
+
+    NOTHING = "nothing"
+    MAGNITUDES = "magnitudes"
+    """DoRA: a number for each output of an adapted layer."""
+    MODULES = "modules"
+    """Copies of the embedding and of the head (`modules_to_save`)."""
+    TOKENS = "tokens"
+    """Rows of the embedding, one for each of `TRAINED_TOKENS`."""
+
+
+class Method(StrEnum):
+    """The PEFT method of a flow's adapter, by what it trains."""
+
+    LORA = "lora"
+    """Two matrices on each target."""
+    IA3 = "ia3"
+    """A factor for each output of a target, or for each input where it is one of `FEED_FORWARD`."""
+    VERA = "vera"
+    """A factor for each output and each rank of a target; its two random matrices are shared and frozen."""
 
 
 class Subject(StrEnum):
@@ -112,13 +158,18 @@ class Flow:
     variants: tuple[Variant, ...]
     objective: Objective = Objective.SFT
     lora: LoraShape | None = None
-    """The flow's own LoRA configuration; None: the model's."""
+    """The flow's own LoRA configuration; None: the model's. Other methods take rank and targets from it."""
     row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
     """Allowed numbers of label tokens in a sequence. Releases differ in whether they append an end token."""
     since: str = "0"
     """First TRL release that supports the flow."""
+    since_peft: str = "0"
+    """First PEFT release that supports the flow."""
     trained_before: bool = False
     """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
+    head: Head = Head.TOKENS
+    extra: Extra = Extra.NOTHING
+    method: Method = Method.LORA
 
     @property
     def module(self) -> str:
@@ -226,6 +277,25 @@ _VISION_MAIN = (
 
 _ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
 
+TRAINED_TOKENS = (0, 1, 2)
+"""Tokens whose rows of the embedding a flow trains. They occur in its data."""
+
+FEED_FORWARD = "down_proj"
+"""The target whose inputs IA3 scales, as PEFT's documentation does it for Llama."""
+
+GENERATIONS = 2
+"""Completions that a flow with a reward generates for each prompt."""
+
+GENERATED_TOKENS = 2
+"""Largest number of tokens in such a completion; the end token may come earlier. Few, so that a reward says which of
+them was good: with 8, ten steps raised the expected reward from 0.503 to 0.514, with 2 to 0.527.
+"""
+
+_WITHOUT_DROPOUT = replace(LORA, dropout=0.0)
+"""For methods that have none, and for scores: a step has two forwards or one, and releases differ in whether the
+trainer switches dropout off.
+"""
+
 _N4 = (
     Variant(QWEN2, Precision.NF4, True),
     Variant(QWEN2, Precision.INT8, True),
@@ -233,6 +303,9 @@ _N4 = (
     Variant(QWEN2, Precision.FULL, False),
 )
 """The variants of the field notes' second project. Fewer, because its flows differ in data instead."""
+
+_ADDED = (Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False))
+"""Quantized weights, which a trainer prepares, and full weights, which it leaves alone."""
 
 _ATTACHED_BY_TRAINER = {
     Stage.LOAD: Expect.UNQUANTIZED,
@@ -243,17 +316,20 @@ _ATTACHED_BY_TRAINER = {
 _ATTACHED_BY_USER = {**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER}
 _PREPARED_BY_USER = {**_ATTACHED_BY_USER, Stage.PREPARE: Expect.NONE}
 
+_DOCUMENTED = Flow(
+    name="sft-peft-config",
+    story="The base model and a LoraConfig go to SFTTrainer, which prepares it and attaches the adapters.",
+    correct=True,
+    subject=Subject.ADAPTER,
+    expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+    handed_over=False,
+    refusal=None,
+    variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
+)
+"""The usage that the libraries document; other flows with peft_config differ from it in some fields."""
+
 CATALOG: tuple[Flow, ...] = (
-    Flow(
-        name="sft-peft-config",
-        story="The base model and a LoraConfig go to SFTTrainer, which prepares it and attaches the adapters.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
-    ),
+    _DOCUMENTED,
     Flow(
         name="sft-peft-model",
         story="The user prepares and wraps the model, and passes the PeftModel to SFTTrainer without peft_config.",
@@ -419,6 +495,211 @@ CATALOG: tuple[Flow, ...] = (
         since="0.9.2",  # with DPOConfig
     ),
     Flow(
+        name="kto-peft-config",
+        story="The base model and a LoraConfig go to KTOTrainer, which prepares it, attaches the adapters, and takes "
+        "the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="kto-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to KTOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="grpo-peft-config",
+        story="The base model and a LoraConfig go to GRPOTrainer with a reward function; the trainer attaches the "
+        "adapters, and takes the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
+        name="grpo-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to GRPOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
+        name="reward-peft-config",
+        story="A model with a new score head and a LoraConfig that saves the head go to RewardTrainer, which prepares "
+        "the model and attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(
+            Variant(QWEN2, Precision.NF4, True),
+            Variant(QWEN2, Precision.NF4_BF16, True),
+            Variant(QWEN2, Precision.FULL, False),
+        ),
+        objective=Objective.REWARD,
+        lora=_WITHOUT_DROPOUT,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    Flow(
+        name="reward-peft-model",
+        story="The user prepares and wraps a model with a new score head, and passes the PeftModel to RewardTrainer "
+        "without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.REWARD,
+        lora=_WITHOUT_DROPOUT,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    replace(
+        _DOCUMENTED,
+        name="rloo-peft-config",
+        story="The base model and a LoraConfig go to RLOOTrainer with a reward function; the trainer attaches the "
+        "adapters, and takes the model without them as its reference.",
+        variants=_ADDED,
+        objective=Objective.LEAVE_ONE_OUT,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.22.0",  # with reward_funcs; before, it took a policy, a reference and a reward model
+    ),
+    replace(
+        _DOCUMENTED,
+        name="orpo-peft-config",
+        story="The base model and a LoraConfig go to ORPOTrainer, which attaches the adapters and needs no reference.",
+        variants=_ADDED,
+        objective=Objective.ODDS_RATIO,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig, because its rows are those of DPO
+    ),
+    replace(
+        _DOCUMENTED,
+        name="cpo-peft-config",
+        story="The base model and a LoraConfig go to CPOTrainer, which attaches the adapters and needs no reference.",
+        variants=_ADDED,
+        objective=Objective.CONTRASTIVE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig, because its rows are those of DPO
+    ),
+    Flow(
+        name="dpo-adapter-named",
+        story="As dpo-peft-model, with an adapter that is not called `default`.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.FULL, False),),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
+    ),
+    Flow(
+        name="sft-dora",
+        story="A LoraConfig with use_dora=True goes to SFTTrainer, which attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MAGNITUDES,
+    ),
+    Flow(
+        name="sft-modules-to-save",
+        story="A LoraConfig whose modules_to_save names the embedding and the head goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MODULES,
+    ),
+    Flow(
+        name="sft-trainable-tokens",
+        story="A LoraConfig with trainable_token_indices, as for new tokens, goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.TOKENS,
+        since_peft="0.15.0",  # with trainable_token_indices
+    ),
+    replace(
+        _DOCUMENTED,
+        name="sft-defaults",
+        story="The base model, data and a LoraConfig go to SFTTrainer; loss, packing, collator and checkpointing are "
+        "its defaults.",
+        variants=(Variant(QWEN2, Precision.NF4, False), Variant(QWEN2, Precision.FULL, False)),
+        since="0.12.0",  # with `text` as the default column
+    ),
+    replace(
+        _DOCUMENTED,
+        name="sft-rslora",
+        story="A LoraConfig with use_rslora=True goes to SFTTrainer, which attaches the adapters.",
+        variants=(Variant(QWEN2, Precision.FULL, False),),
+        since_peft="0.7.0",
+    ),
+    replace(
+        _DOCUMENTED,
+        name="sft-pissa",
+        story="A LoraConfig with PiSSA goes to SFTTrainer, which saves a checkpoint during training.",
+        variants=(Variant(QWEN2, Precision.FULL, False),),  # PEFT documents that quantized weights are refused
+        since_peft="0.11.0",
+    ),
+    replace(
+        _DOCUMENTED,
+        name="sft-ia3",
+        story="An IA3Config goes to SFTTrainer, which attaches its factors.",
+        variants=_ADDED,
+        method=Method.IA3,
+        lora=_WITHOUT_DROPOUT,
+        since_peft="0.4.0",
+    ),
+    replace(
+        _DOCUMENTED,
+        name="sft-vera",
+        story="A VeraConfig goes to SFTTrainer, which attaches its factors.",
+        variants=_ADDED,
+        method=Method.VERA,
+        lora=replace(_WITHOUT_DROPOUT, target_modules=("q_proj", "o_proj")),
+        since_peft="0.14.0",  # the first with quantized weights
+    ),
+    Flow(
         name="trainer-add-adapter",
         story="Transformers itself adds the adapter with model.add_adapter, and transformers.Trainer trains the model.",
         correct=True,
@@ -517,5 +798,15 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
 
 
 def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flow x variant pairs of the tiny Qwen2, with `model` in its place."""
-    return tuple((flow, replace(variant, model=model)) for flow, variant in cells_on(device) if variant.model == QWEN2)
+    """All flow x variant pairs of the tiny Qwen2, with `model` in its place. Flows with another head, or with
+    adapters of another size, are left out: their sizes follow from the shape of a tiny model only.
+    """
+    return tuple(
+        (flow, replace(variant, model=model))
+        for flow, variant in cells_on(device)
+        if variant.model == QWEN2 and _has_given_sizes(flow)
+    )
+
+
+def _has_given_sizes(flow: Flow) -> bool:
+    return (flow.head, flow.extra, flow.method) == (Head.TOKENS, Extra.NOTHING, Method.LORA)

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import assert_never
 
+from finetune_compat.contract.catalog import FEED_FORWARD, TRAINED_TOKENS, Extra, Head, Method
 from finetune_compat.contract.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
 
 
@@ -123,19 +125,65 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
     return found
 
 
+def method_on(model: ModelShape, lora: LoraShape, method: Method) -> Mapping[Area, int]:
+    """Parameters by area of an adapter of `method`: for LoRA as `adapters_on`, for others the factors of IA3
+    (arXiv:2205.05638, section 3.3) and of VeRA (arXiv:2310.11454, section 3.1).
+    """
+    if method is Method.LORA:
+        return adapters_on(model, lora)
+    found: Counter[Area] = Counter()
+    for linear in linears(model):
+        if _reached(linear, lora):
+            scaled = linear.in_features if (method, linear.name) == (Method.IA3, FEED_FORWARD) else linear.out_features
+            found[linear.area] += linear.copies * (scaled + (lora.r if method is Method.VERA else 0))
+    return found
+
+
+def extras_on(model: ModelShape, lora: LoraShape, extra: Extra) -> Counter[Area]:
+    """Parameters by area that a LoRA configuration trains besides `lora_A` and `lora_B`: for DoRA one for each output
+    of an adapted layer (arXiv:2402.09353, section 4.1), for others whole modules or rows of them.
+    """
+    whole = model.vocab_size * model.hidden_size
+    match extra:
+        case Extra.NOTHING:
+            return Counter()
+        case Extra.MAGNITUDES:
+            found: Counter[Area] = Counter()
+            for linear in linears(model):
+                if _reached(linear, lora):
+                    found[linear.area] += linear.copies * linear.out_features
+            return found
+        case Extra.MODULES:
+            return Counter({Area.EMBEDDING: whole, Area.HEAD: whole})
+        case Extra.TOKENS:
+            return Counter({Area.EMBEDDING: len(TRAINED_TOKENS) * model.hidden_size})
+    assert_never(extra)
+
+
 @cache  # called ten times per cell, for a few models
-def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
-    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16."""
-    stored = base_stored(model, precision)
+def sizes(
+    model: ModelShape,
+    precision: Precision,
+    lora: LoraShape | None,
+    head: Head = Head.TOKENS,
+    extra: Extra = Extra.NOTHING,
+    method: Method = Method.LORA,
+) -> ModelSizes:
+    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16. With adapters,
+    a score head has a trained copy.
+    """
+    less = 0 if head is Head.TOKENS else model.vocab_size * model.hidden_size - model.hidden_size
+    copied = Counter({Area.HEAD: model.hidden_size} if head is Head.SCORE else {})
+    stored = base_stored(model, precision) - less
     # From Transformers 5 on, biases of quantized layers are trainable at load; before, the whole layer is frozen. Both
     # are correct: the biases are not quantized, and preparation freezes them later.
-    rest = never_linear(model)
+    rest = never_linear(model) - less
     unquantized = "bfloat16" if precision.bf16 else "float32"
     return ModelSizes(
-        logical=base_logical(model),
+        logical=base_logical(model) - less,
         stored=stored,
         at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
-        adapters_on=adapters_on(model, lora) if lora else {},
+        adapters_on=Counter(method_on(model, lora, method)) + copied + extras_on(model, lora, extra) if lora else {},
         dtypes=(unquantized, *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
     )
 

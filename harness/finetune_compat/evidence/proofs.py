@@ -1,4 +1,4 @@
-"""Writes `matrices/proofs.json`: for each signature of the ledger a cell of a committed baseline that shows it.
+"""Writes `matrices/proofs.json`: for each way in which an issue shows a cell of a committed baseline, or its script.
 
 python -m finetune_compat.evidence.proofs            exit code 1 if the file differs from the baselines
 python -m finetune_compat.evidence.proofs --write    write it
@@ -10,12 +10,13 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune_compat.affected.proofs import PROOFS, Proof
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Observation
@@ -25,13 +26,14 @@ from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import judge_one, observation_lines, read_line
 
 Key = tuple[str, int]
-"""Issue and place of the signature."""
+"""Issue, and place among its ways."""
 
 
 def main(arguments: list[str]) -> ExitCode:
     """Compare the file with the baselines, or write it."""
     path = places().the_checkout(f"matrices/{PROOFS}") / "matrices" / PROOFS
-    text = as_text(proofs(load_ledger(), sorted(places().baselines.iterdir())))
+    ledger = load_ledger()
+    text = as_text(proofs(ledger, sorted(places().baselines.iterdir())) | script_proofs(ledger, read_windows()))
     if "--write" in arguments:
         write_atomically(path, text)
         return ExitCode.HEALTHY
@@ -62,6 +64,24 @@ def proofs(ledger: Ledger, baselines: list[Path]) -> dict[Key, Proof]:
                 if key not in found or found[key][0] < rank:
                     found[key] = (rank, _proof(key, seen, baseline, line))
     return {key: proof for key, (_, proof) in found.items()}
+
+
+def script_proofs(ledger: Ledger, edges: Sequence[MeasuredEdge]) -> dict[Key, Proof]:
+    """One proof for each script that shows its issue on a release inside of its window."""
+    wanted = {(issue.id, len(issue.shows) + place) for issue in ledger.issues for place in range(len(issue.scripts))}
+    return {
+        (edge.issue, edge.shows): Proof(
+            issue=edge.issue,
+            shows=edge.shows,
+            cell=edge.cell,
+            baseline="",
+            observation=edge.script_sha256,
+            measured=edge.measured,
+            command=f"compat windows '{edge.issue}'",
+        )
+        for edge in edges
+        if edge.holds and edge.script_sha256 and (edge.issue, edge.shows) in wanted
+    }
 
 
 def _named(flow: str, ledger: Ledger) -> bool:

@@ -1,8 +1,9 @@
 """Measures the edges of the ledger's windows by package: `compat windows`. Writes `matrices/windows.json`.
 
-A window of a signature has an edge where its package gets another release. An edge is measured by package if the cell
-shows the signature on the release inside, does not show it on the neighbouring release outside, and nothing else moved.
-The neighbours are those of the package index, not those of the matrix: so such an edge leaves no release between.
+A window has an edge where its package gets another release. An edge is measured by package if the cell or script shows
+the issue on the release inside, does not show it on the neighbouring release outside, and nothing else moved. The
+neighbours are those of the package index, not those of the matrix: so such an edge leaves no release between. Where the
+window of a script is open, the newest release must show the issue.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.bisect.probe import Bench, Probe, Subject
-from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
+from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way, load_ledger
 from finetune_compat.checks.windows_measured import WINDOWS, MeasuredEdge, Side, edge_name, read_windows
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Kind, Outcome
+from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, resolve
@@ -44,12 +46,13 @@ class Edge:
 
     package: str
     inside: Version
-    outside: Version
+    outside: Version | None
+    """None: the window is open, and `inside` is the newest release."""
 
     @property
     def name(self) -> str:
-        """For example `trl>=0.20.0` for a lower edge, `trl<0.23.1` for an upper one."""
-        return edge_name(self.package, str(self.inside), str(self.outside))
+        """For example `trl>=0.20.0` for a lower edge, `trl<0.23.1` for an upper one, `trl==1.16.0` for an open end."""
+        return edge_name(self.package, str(self.inside), str(self.outside) if self.outside else None)
 
 
 def windows_command(issues: Sequence[str], *, as_json: bool) -> int:
@@ -89,12 +92,16 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> tuple[Issue, ...]:
 
 def as_text(edges: Iterable[MeasuredEdge]) -> str:
     """The content of the file."""
-    found = sorted(edges, key=lambda one: one.key)
-    return json.dumps([dataclasses.asdict(one) for one in found], indent=1) + "\n"
+    found = [dataclasses.asdict(one) for one in sorted(edges, key=lambda one: one.key)]
+    for one in found:
+        if one["script_sha256"] is None:
+            del one["script_sha256"]
+    return json.dumps(found, indent=1) + "\n"
 
 
 def measure(issues: Sequence[Issue], matrix: Matrix, say: Callable[[str], None]) -> Iterator[MeasuredEdge]:
-    """Measure every edge of the signatures of some issues, each in its first cell."""
+    """Measure every edge of the windows of some issues, of a signature in its first cell."""
+    run = stack_run.this_run()
     for issue in issues:
         for place, signature in enumerate(issue.shows):
             cell, deep = cell_of(signature)
@@ -102,6 +109,11 @@ def measure(issues: Sequence[Issue], matrix: Matrix, say: Callable[[str], None])
                 bench = _bench(cell, deep=deep, say=say)
                 say(f"{issue.id}, signature {place}, {edge.name}: {cell}")
                 yield _Measuring(issue, place, signature, edge, bench, matrix).measured()
+        for place, scripted in enumerate(issue.scripts, start=len(issue.shows)):
+            script = ScriptBench(issue, scripted, run)
+            for edge in (*edges_of(scripted, matrix), *open_ends(issue, scripted, matrix)):
+                say(f"{issue.id}, script {scripted.script}, {edge.name}")
+                yield _Measuring(issue, place, scripted, edge, script, matrix).measured()
 
 
 def cell_of(signature: Signature) -> tuple[str, bool]:
@@ -116,12 +128,27 @@ def cell_of(signature: Signature) -> tuple[str, bool]:
     return (f"{flow}[{variant}]" if flow else ""), deep
 
 
-def edges_of(signature: Signature, matrix: Matrix) -> Iterator[Edge]:
-    """The edges of a signature's windows among the final releases of the index that the matrix can resolve."""
-    for package, text in signature.windows.items():
+def edges_of(way: Way, matrix: Matrix) -> Iterator[Edge]:
+    """The edges of windows among the final releases of the index that the matrix can resolve."""
+    for package, text in way.windows.items():
         if package in matrix.packages:
-            there = [one.version for one in index.releases(package) if not one.version.is_prerelease]
-            yield from edges_among(package, text, there)
+            yield from edges_among(package, text, _releases(package))
+
+
+def open_ends(issue: Issue, scripted: Scripted, matrix: Matrix) -> Iterator[Edge]:
+    """The newest release of each package whose window contains it; without windows, of the package that the issue's
+    code imports.
+    """
+    packages = scripted.windows or {issue.library: ""}
+    for package, text in packages.items():
+        newest = _releases(package)[-1]
+        if package in matrix.packages and SpecifierSet(text).contains(newest):
+            yield Edge(package, newest, None)
+
+
+def _releases(package: str) -> list[Version]:
+    """The final releases of the index, the oldest first."""
+    return [one.version for one in index.releases(package) if not one.version.is_prerelease]
 
 
 def edges_among(package: str, window: str, releases: Sequence[Version]) -> Iterator[Edge]:
@@ -146,18 +173,16 @@ class _Measuring:
 
     issue: Issue
     place: int
-    signature: Signature
+    way: Way
     edge: Edge
-    bench: Bench
+    bench: Bench | ScriptBench
     matrix: Matrix
 
     def measured(self) -> MeasuredEdge:
         """Run the cell on both sides: first with only the package moved, else each release with its own companions."""
-        inner, outer = self._inside(), self._resolved(self.edge.outside)
+        inner = self._inside()
         inside = self.bench.probe(inner)
-        outside = self.bench.probe(self._alone(inner, outer))
-        if not _ran(outside):
-            outside = self.bench.probe(outer)
+        outside = self._outside(inner, self.edge.outside) if self.edge.outside else None
         return MeasuredEdge(
             issue=self.issue.id,
             shows=self.place,
@@ -165,29 +190,34 @@ class _Measuring:
             edge=self.edge.name,
             cell=str(self.bench.subject),
             inside=_side(self.edge.inside, inside),
-            outside=_side(self.edge.outside, outside),
-            moved=tuple(_moved(inside, outside, self.edge.package)),
+            outside=_side(self.edge.outside, outside) if outside and self.edge.outside else None,
+            moved=tuple(_moved(inside, outside, self.edge.package)) if outside else (),
             holds=self._holds(inside, outside),
             measured=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            script_sha256=self.bench.sha256 if isinstance(self.bench, ScriptBench) else None,
         )
 
+    def _outside(self, inner: Resolved, version: Version) -> Probe:
+        outer = self._resolved(version)
+        alone = self.bench.probe(self._alone(inner, outer))
+        return alone if _ran(alone) else self.bench.probe(outer)
+
     def _inside(self) -> Resolved:
-        """The release inside, with companions that are inside of the signature's other windows."""
+        """The release inside, with companions that are inside of the other windows."""
         found = self._resolved(self.edge.inside)
         if isinstance(found.lock, Unsolvable):
             return found
         there = found.lock.requirements
         others = [
             f"{package}=={self._nearest(package, window, there.get(package))}"
-            for package, window in self.signature.windows.items()
+            for package, window in self.way.windows.items()
             if package != self.edge.package and not SpecifierSet(window).contains(there.get(package, "0"))
         ]
         return self._pinned((f"{self.edge.package}=={self.edge.inside}", *others)) if others else found
 
     def _nearest(self, package: str, window: str, version: str | None) -> Version:
         """The release of a package in a window that is nearest to a version."""
-        there = [one.version for one in index.releases(package) if not one.version.is_prerelease]
-        fitting = [one for one in there if SpecifierSet(window).contains(one)]
+        fitting = [one for one in _releases(package) if SpecifierSet(window).contains(one)]
         at = Version(version or "0")
         return next((one for one in fitting if one > at), fitting[-1])
 
@@ -204,14 +234,19 @@ class _Measuring:
         except CompatError:
             return outer
 
-    def _holds(self, inside: Probe, outside: Probe) -> bool | None:
-        """Whether the cell is as listed inside, as listed outside, and the signature is listed inside only."""
-        one, other = inside.verdict, outside.verdict
-        if one is None or other is None or not (_ran(inside) and _ran(outside)):
+    def _holds(self, inside: Probe, outside: Probe | None) -> bool | None:
+        """Whether the cell or script is as listed inside, as listed outside, and the issue is listed inside only."""
+        one = inside.verdict
+        if one is None or not _ran(inside):
+            return None
+        listed_inside = one.outcome is Outcome.XFAIL and self.issue.id in one.issues
+        if outside is None:
+            return listed_inside
+        other = outside.verdict
+        if other is None or not _ran(outside):
             return None
         if other.kind is Kind.PLATFORM and self.issue.kind is not Kind.PLATFORM:
             return None  # the machine ends the cell before the issue could show
-        listed_inside = one.outcome is Outcome.XFAIL and self.issue.id in one.issues
         return listed_inside and other.outcome in (Outcome.PASS, Outcome.XFAIL)
 
 
@@ -233,10 +268,11 @@ def _moved(inside: Probe, outside: Probe, package: str) -> Iterator[str]:
 
 
 def _lines(one: MeasuredEdge) -> Iterator[str]:
-    yield f"{one.issue}, signature {one.shows}, {one.cell}"
+    yield f"{one.issue}, way {one.shows}, {one.cell}"
     yield f"  {one.edge}: {one.answer}"
     yield f"    {one.package} {one.inside.version}: {one.inside.shows}"
-    yield f"    {one.package} {one.outside.version}: {one.outside.shows}"
+    if one.outside:
+        yield f"    {one.package} {one.outside.version}: {one.outside.shows}"
     if one.moved:
         yield f"    also moved: {', '.join(one.moved)}"
 

@@ -119,6 +119,11 @@ class Places:
         return self.reports / "faults"
 
     @property
+    def trajectories(self) -> Path:
+        """Losses of ways to run one training; raises as `reports`."""
+        return self.reports / "trajectories"
+
+    @property
     def adapters(self) -> Path:
         """Which saved adapters load; raises as `reports`."""
         return self.reports / "adapters"

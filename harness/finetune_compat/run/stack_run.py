@@ -301,8 +301,8 @@ def all_cells(lock: Lock, device: DeviceKind, tier: Tier = Tier.FULL) -> tuple[P
 def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
     """Whether these versions have the flow, and the architecture of the variant's tiny model."""
     tiny = catalog.MODELS.get(variant.model)
-    known = tiny is None or _version(versions["transformers"]) >= _version(tiny.since)
-    return known and _version(versions["trl"]) >= _version(flow.since)
+    needed = {"trl": flow.since, "peft": flow.since_peft, **({"transformers": tiny.since} if tiny else {})}
+    return all(_version(versions[name]) >= _version(since) for name, since in needed.items())
 
 
 _version = functools.cache(Version)  # a matrix parses a few versions some thousands of times

@@ -73,12 +73,12 @@ LIMIT_S = 300.0
 """Seconds that an answer may take. The import of a stack takes 13 CPU seconds, and the largest families a few more."""
 
 
-def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
+def ask(stack: StackPython, module: str, request: Mapping[str, Any], limit_s: float = LIMIT_S) -> Any:
     """The output of `module` of `finetune_compat.cell` for `request`, run in the environment of `stack` on a CPU.
 
     Raises:
         StackFailed: the process ended without output, and the message has the last line of its stderr; or it took
-            longer than `LIMIT_S`.
+            longer than `limit_s`.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
@@ -93,11 +93,11 @@ def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=LIMIT_S,
+                timeout=limit_s,
             )
         except subprocess.TimeoutExpired:
             raise StackFailed(
-                f"{module} took longer than {LIMIT_S:g} s, and was ended",
+                f"{module} took longer than {limit_s:g} s, and was ended",
                 where=stack.name,
                 meaning="The model of the config is too large to build, or the machine is busy.",
                 todo="Check the numbers in the config, such as num_hidden_layers.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -128,6 +128,8 @@ class Matrix:
     stacks: tuple[Stack, ...]
     since: Mapping[str, Version]
     """The first minor of an axis of which `compat refresh` adds every minor, by package."""
+    without: Mapping[str, Mapping[str, str]]
+    """The minors that `compat refresh` does not add, with the reasons, by package."""
     cool_down_days: int
     """Days after its upload before `compat refresh` adds a release as a row."""
 
@@ -305,6 +307,7 @@ class _Axis:
     package: _Package
     stacks: Annotated[tuple[Any, ...], AfterValidator(_filled)]
     since: _Minor | None = None
+    without: Mapping[_Minor, _Reason] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +406,7 @@ def parse_matrix(data: Mapping[str, Any], where: str = "matrices/stacks.toml") -
             *(_unpinned(item.value, parts.resolve) for item in parts.unpinned),
         ),
         since={axis.value.package: Version(axis.value.since) for axis in parts.axes if axis.value.since},
+        without={axis.value.package: axis.value.without for axis in parts.axes},
         cool_down_days=parts.refresh.cool_down_days if parts.refresh else 0,
     )
 

@@ -50,12 +50,18 @@ class News:
 
 
 def news_of(
-    matrix: Matrix, package: str, releases: Sequence[Release], yanked: Mapping[Version, str], today: date
+    matrix: Matrix,
+    package: str,
+    releases: Sequence[Release],
+    yanked: Mapping[Version, str],
+    today: date,
+    elsewhere: Mapping[str, Version],
 ) -> News:
     """What the index has of one package and its axis lacks.
 
-    A minor from the axis's `since` on has a row for its newest patch that is older than the cool-down. A row with a
-    label pins its patch for good. A row with a reason for its day does not move: the day was chosen for its patch.
+    A minor from the axis's `since` on has a row for its newest patch that is older than the cool-down, unless a row
+    of another axis is locked to that minor, or the axis is `without` it. A row with a label pins its patch for
+    good. A row with a reason for its day does not move: the day was chosen for its patch.
 
     Args:
         matrix: the matrix.
@@ -63,6 +69,7 @@ def news_of(
         releases: all releases that can be installed.
         yanked: the withdrawn releases, with the reasons.
         today: the day on which the cool-down ends.
+        elsewhere: the locked version of the package in the rows of the other axes, by stack name.
     """
     since = matrix.since.get(package)
     if since is None:
@@ -83,8 +90,10 @@ def news_of(
         for version, why in sorted(yanked.items())
         if version >= since and not version.is_prerelease and _would_be_taken(version, rows, newest)
     ]
-    wanted, own_day = _rows(package, rows, newest)
-    return News(wanted, (*own_day, *left))
+    held = {_minor(locked): f"the stack {name} holds this minor" for name, locked in elsewhere.items()}
+    unwanted = {_minor(Version(minor)): why for minor, why in matrix.without.get(package, {}).items()}
+    wanted, no_row = _rows(package, rows, newest, held | unwanted)
+    return News(wanted, (*no_row, *left))
 
 
 def _follows_its_minor(stack: Stack, package: str) -> bool:
@@ -92,21 +101,26 @@ def _follows_its_minor(stack: Stack, package: str) -> bool:
 
 
 def _rows(
-    package: str, rows: Mapping[tuple[int, int], Stack], newest: Mapping[tuple[int, int], Release]
+    package: str,
+    rows: Mapping[tuple[int, int], Stack],
+    newest: Mapping[tuple[int, int], Release],
+    needless: Mapping[tuple[int, int], str],
 ) -> tuple[tuple[Row, ...], tuple[LeftOut, ...]]:
     wanted: list[Row] = []
-    own_day: list[LeftOut] = []
+    no_row: list[LeftOut] = []
     for minor, release in sorted(newest.items()):
         row = rows.get(minor)
-        if row is None:
+        if row is None and minor in needless:
+            no_row.append(LeftOut(package, release.version, needless[minor]))
+        elif row is None:
             wanted.append(Row(package, release))
         elif Version(row.pin) >= release.version:
             continue
         elif row.why:
-            own_day.append(LeftOut(package, release.version, f"the row of {row.pin} has a day of its own: {row.why}"))
+            no_row.append(LeftOut(package, release.version, f"the row of {row.pin} has a day of its own: {row.why}"))
         else:
             wanted.append(Row(package, release, row.pin))
-    return tuple(wanted), tuple(own_day)
+    return tuple(wanted), tuple(no_row)
 
 
 def _would_be_taken(

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 
+from packaging.version import Version
+
 from finetune_compat.contract.errors import ExitCode, LockError
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -16,7 +18,7 @@ from finetune_compat.stacks import index
 from finetune_compat.stacks.ask import stack_python
 from finetune_compat.stacks.floors import floors, unmet
 from finetune_compat.stacks.locks import Lock, drop_orphans, exit_code, locked, make_locks, summary
-from finetune_compat.stacks.matrix import Matrix, read_matrix
+from finetune_compat.stacks.matrix import Matrix, Stack, read_matrix
 from finetune_compat.stacks.matrix_text import as_of_today, with_rows
 from finetune_compat.stacks.news import News, news_of
 
@@ -49,7 +51,14 @@ def refresh(today: date, say: Callable[[str], None], *, check: bool) -> ExitCode
 
 def _asked(matrix: Matrix, package: str, today: date, say: Callable[[str], None]) -> News:
     say(f"{package}: reading {index.index_url()}")
-    return news_of(matrix, package, index.releases(package), index.yanked(package), today)
+    return news_of(matrix, package, index.releases(package), index.yanked(package), today, _elsewhere(matrix, package))
+
+
+def _elsewhere(matrix: Matrix, package: str) -> dict[str, Version]:
+    """The locked version of `package` in each row of another axis. A stack without a usable lock is left out."""
+    others = (stack for stack in matrix.stacks if stack.package not in {"", package})
+    versions = ((stack.name, _locked_versions(matrix, stack).get(package)) for stack in others)
+    return {name: Version(version) for name, version in versions if version}
 
 
 def _lock(
@@ -68,13 +77,17 @@ def _lock(
 
 def _unpinned_versions(matrix: Matrix) -> dict[str, Mapping[str, str]]:
     """The locked versions of each unpinned stack that has a lock."""
-    found: dict[str, Mapping[str, str]] = {}
-    for stack in matrix.stacks:
-        with contextlib.suppress(LockError):
-            lock = None if stack.package else locked(matrix.plan(stack, stack.pythons[0]))
-            if isinstance(lock, Lock):
-                found[stack.name] = lock.requirements
-    return found
+    unpinned = ((stack.name, _locked_versions(matrix, stack)) for stack in matrix.stacks if not stack.package)
+    return {name: versions for name, versions in unpinned if versions}
+
+
+def _locked_versions(matrix: Matrix, stack: Stack) -> Mapping[str, str]:
+    """The versions that `stack` is locked to on its first Python; empty if it has no usable lock."""
+    with contextlib.suppress(LockError):
+        lock = locked(matrix.plan(stack, stack.pythons[0]))
+        if isinstance(lock, Lock):
+            return lock.requirements
+    return {}
 
 
 def _moves(matrix: Matrix, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

@@ -50,7 +50,8 @@ def test_an_advisory_is_valid(record: dict[str, Any]) -> None:
     proofs = record["database_specific"]["proof"]
     assert proofs
     assert all(
-        proof["command"].startswith("compat run ") and len(proof["observation_sha256"]) == 64 for proof in proofs
+        proof["command"].startswith(("compat run ", "compat windows ")) and len(proof["observation_sha256"]) == 64
+        for proof in proofs
     )
     assert all(affected["ecosystem_specific"]["imports"] for affected in record["affected"])
 
@@ -60,8 +61,8 @@ def test_a_scanner_finds_a_bug_in_every_release_of_its_windows() -> None:
     releases = read_signatures().releases
     records = {record["database_specific"]["issue"]: record for record in RECORDS}
     for issue in LEDGER.issues:
-        for shown in issue.shows if issue.id in records else ():
-            # Of a signature with several packages, at least one has every version of its window in a range.
+        for shown in issue.ways if issue.id in records else ():
+            # Of a way with several packages, at least one has every version of its window in a range.
             assert any(
                 all(hits(records[issue.id], name, one) for one in releases.get(name, ()) if one in SpecifierSet(window))
                 for name, window in shown.windows.items()

@@ -65,10 +65,8 @@ def test_each_edge_says_what_it_rests_on() -> None:
     measured = [edge for edge in read_windows() if edge.edge == "trl>=0.20.0"]
     found = written(asked(locked()), measured=measured)
     (flagship,) = (issue for issue in found["issues"] if issue["id"] == "trl#3926")
-    assert flagship["edges"] == [
-        {"package": "trl", "edge": ">=0.20.0", "measured": "by package"},
-        {"package": "trl", "edge": "<0.23.1", "measured": "between stacks"},
-    ]
+    assert {"package": "trl", "edge": ">=0.20.0", "measured": "by package"} in flagship["edges"]
+    assert {"package": "trl", "edge": "<0.23.1", "measured": "between stacks"} in flagship["edges"]
     assert {edge["measured"] for issue in written(asked(locked()))["issues"] for edge in issue["edges"]} == {
         "between stacks"
     }

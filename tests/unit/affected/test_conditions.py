@@ -10,7 +10,7 @@ import pytest
 from finetune_compat.affected.conditions import conditions, flows
 from finetune_compat.affected.hits import Certainty, Hit
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Signature
+from finetune_compat.checks.ledger import Scripted, Signature
 from finetune_compat.contract.records import DeviceKind, Precision
 
 ANY = Signature(windows={}, flows=("sft-full",), check="C104")
@@ -51,6 +51,15 @@ def test_a_condition_of_one_signature_only_is_none() -> None:
     assert conditions(hit(narrow, ANY))[1:] == ()
     other = replace(narrow, precisions=(Precision.INT8,), gradient_checkpointing=False, device=DeviceKind.CUDA)
     assert conditions(hit(narrow, other))[1:] == ("4-bit or 8-bit weights", "seen on qwen2")
+
+
+def test_a_script_adds_no_condition() -> None:
+    """What cells of the issue have in common is none of its conditions."""
+    scripted = Scripted(windows={}, script="x", error="AssertionError", harm=Harm.CRASHES)
+    found = replace(hit(replace(ANY, precisions=(Precision.NF4,))), shows=(scripted,))
+    assert conditions(found) == (found.issue.needs,)
+    both = replace(found, shows=(replace(ANY, precisions=(Precision.NF4,)), scripted))
+    assert conditions(both) == (found.issue.needs,)
 
 
 def test_flows_are_those_of_all_signatures_once() -> None:

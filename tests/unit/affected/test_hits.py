@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,9 +10,10 @@ from affected_builders import LOCKED, locked, project
 from finetune_compat.affected.hits import Answer, Certainty, Hit, answer
 from finetune_compat.affected.packages import Project
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger import Ledger, Scripted, load_ledger
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.verdict import Kind
+from packaging.specifiers import SpecifierSet
 
 LEDGER = load_ledger()
 
@@ -84,9 +86,41 @@ def test_the_answers_agree_with_the_ledger_for_every_locked_stack() -> None:
             for deviation in LEDGER.listed(flow.name, variant, device, versions)
         }
         names = {name: f"=={versions[name]}" for name in LOCKED if name in versions}
-        assert {one.issue.id for one in asked(project(**names)).hits} == listed, plan.name
+        found = asked(project(**names)).hits
+        assert {one.issue.id for one in found if one.signatures} == listed, plan.name
+        inside = {
+            issue.id
+            for issue in LEDGER.issues
+            if any(
+                all(name in versions and versions[name] in SpecifierSet(text) for name, text in shown.windows.items())
+                for shown in issue.scripts
+            )
+        }
+        assert {one.issue.id for one in found if len(one.signatures) < len(one.shows)} == inside, plan.name
         compared += 1
     assert compared > 50
+
+
+class TestScripts:
+    """An issue that a script shows is told by versions, as others are."""
+
+    SHOWN = Scripted(windows={"peft": "<0.18.0"}, script="x", error="AssertionError", harm=Harm.LEARNS_NOTHING)
+    ISSUE = dataclasses.replace(LEDGER.issues[0], shows=(), scripts=(SHOWN,), imports=("peft.LoraConfig",))
+
+    def hits(self, of: Project, *shown: Scripted) -> tuple[Hit, ...]:
+        issue = dataclasses.replace(self.ISSUE, scripts=shown or (self.SHOWN,))
+        return answer(of, Ledger(issues=(issue,), measured=LEDGER.measured)).hits
+
+    def test_its_window_is_hit(self) -> None:
+        (found,) = self.hits(locked(peft="==0.17.1"))
+        assert (found.certainty, found.harm, found.signatures) == (Certainty.HIT, Harm.LEARNS_NOTHING, ())
+        assert [str(safe) for safe in found.safe] == ["peft==0.18.0"]
+        assert self.hits(locked(peft="==0.18.0")) == ()
+
+    def test_without_windows_the_project_must_have_the_library(self) -> None:
+        always = dataclasses.replace(self.SHOWN, windows={})
+        assert len(self.hits(locked(), always)) == 1
+        assert self.hits(project(trl="==0.22.2", transformers="==4.56.0"), always) == ()
 
 
 def test_the_most_serious_bug_comes_first_and_traps_come_last() -> None:

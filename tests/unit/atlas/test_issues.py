@@ -7,8 +7,11 @@ import dataclasses
 import builders as b
 import pytest
 from atlas_builders import DAY, FIELD, drawn, kept, on
-from finetune_compat.atlas.issues import Line, Sighting, could_show, packages_of
-from finetune_compat.checks.ledger import Ledger
+from finetune_compat.atlas import wording
+from finetune_compat.atlas.issues import Line, Sighting, could_show, lines, packages_of
+from finetune_compat.checks.harm import Harm
+from finetune_compat.checks.ledger import Ledger, Scripted
+from finetune_compat.checks.windows_measured import MeasuredEdge, Side
 from finetune_compat.contract.records import Observation, Stage
 
 
@@ -109,6 +112,45 @@ def test_a_chain_has_the_versions_of_the_newest_stack_that_has_it() -> None:
     (chain,) = drawn(FIELD)[1][0].chains
     assert (chain.stack, chain.versions["trl"], chain.message) == ("trl0.22-py311", "0.22.2", "")
     assert [frame.file for frame in chain.frames][-1] == "peft/utils/other.py"
+
+
+def test_an_issue_that_a_script_shows_has_the_releases_of_its_edges() -> None:
+    """No cell could show it, so the stacks of the baselines are not among its releases."""
+    shown = Scripted(windows={"peft": "<0.18.0"}, script="x", error="AssertionError", harm=Harm.LEARNS_NOTHING)
+    issue = dataclasses.replace(b.issue(), shows=(), scripts=(shown,))
+    sides = [Side(version=text, stack=f"peft{text}", versions={}, shows="") for text in ("0.17.1", "0.18.0")]
+    edge = MeasuredEdge(
+        issue=issue.id,
+        shows=0,
+        package="peft",
+        edge="peft<0.18.0",
+        cell="tests/exam/issues/x.py",
+        inside=sides[0],
+        outside=sides[1],
+        moved=(),
+        holds=True,
+        measured="2026-11-30T10:00:00Z",
+        script_sha256="0" * 64,
+    )
+    found, _, _ = drawn()
+    (one,) = lines(found, Ledger(issues=(issue,)), (edge,))
+    (strip,) = one.strips
+    assert [(one.version, one.sighting) for one in strip.releases] == [
+        ("0.17.1", Sighting.SEEN),
+        ("0.18.0", Sighting.CLEAR),
+    ]
+    assert (one.scripts, one.first_day, one.last_day) == (("tests/exam/issues/x.py",), "2026-11-30", "2026-11-30")
+    assert (wording.severity(one), wording.symptom(one)) == ("learns nothing", "0 trainable parameters")
+    assert wording.evidence(one) == [("../../tests/exam/issues/x.py", "the script x.py")]
+    assert wording.release(strip, strip.releases[0]).endswith("1 of 1 script that could (peft0.17.1)")
+    (unmeasured,) = lines(found, Ledger(issues=(issue,)), (dataclasses.replace(edge, holds=None),))
+    assert (unmeasured.scripts, wording.severity(unmeasured)) == ((), "not seen in the baselines")
+
+
+def test_without_windows_a_script_is_drawn_over_its_library() -> None:
+    shown = Scripted(windows={}, script="x", error="AssertionError", harm=Harm.CRASHES)
+    issue = dataclasses.replace(b.issue(), shows=(), scripts=(shown,), imports=("peft.LoraConfig",))
+    assert packages_of(issue) == ("peft",)
 
 
 def test_a_check_of_the_deep_tier_needs_a_deep_cell() -> None:

@@ -104,7 +104,7 @@ def test_an_absent_stage_has_its_recorded_reason() -> None:
 )
 def test_a_symptom_is_the_change_of_eval_loss(before: float, after: float, found: Symptom) -> None:
     """A twentieth is the least fall that counts: 4.0 must reach 3.8."""
-    assert symptom(b.losses(b.healthy(), before, after), minimum_fall=0.05) is found
+    assert symptom(b.losses(b.healthy(), before, after)) is found
 
 
 def test_without_an_eval_loss_the_symptom_is_an_error_or_unknown() -> None:

@@ -10,7 +10,8 @@ import pytest
 from builders import UNLISTED, healthy
 from finetune_compat.checks import CHECKS, Outcome, Result, Symptom
 from finetune_compat.checks.codes import DEEP_CHECKS
-from finetune_compat.contract.catalog import CATALOG, Flow, Subject
+from finetune_compat.checks.objectives import RULES
+from finetune_compat.contract.catalog import CATALOG, Flow, Head, Method, Subject
 from finetune_compat.contract.records import Observation, Variant
 from finetune_compat.results.run_files import judge_one
 from hypothesis import assume, given
@@ -20,7 +21,8 @@ from opinions import judged, results
 Cell = tuple[Flow, Variant]
 Fault = Callable[[Observation], Observation]
 CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
-ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
+ADAPTED = [cell for cell in CELLS if (cell[0].subject, cell[0].method) == (Subject.ADAPTER, Method.LORA)]
+"""Cells with LoRA: the faults are in its matrices."""
 
 
 # ------------------------------------------------------------------------------------------------------ older harnesses
@@ -94,6 +96,11 @@ def test_a_fault_is_named_by_its_own_check_alone(code: str, cell: Cell) -> None:
     flow, variant = cell
     # With a completion of 15 labels, L501 fails because of the missing end.
     assume(code != "L502" or len(flow.row_labels) == 2)
+    # The loss of generated completions may be 0 at every step.
+    assume(code != "E807" or not RULES[flow.objective].generated)
+    assume(code != "B102" or RULES[flow.objective].in_order is None)
+    # A score head has no logits of tokens.
+    assume(code not in ("B201", "B202") or flow.head is Head.TOKENS)
     verdict = judge_one(FAULTS[code](healthy(flow.name, variant)), UNLISTED)
     assert (verdict.failing, verdict.symptom) == ((code,), Symptom.FALLS)
 

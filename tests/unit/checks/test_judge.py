@@ -10,7 +10,7 @@ import deep_builders as d
 import pytest
 from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
 from finetune_compat.checks import CHECKS, Deviation, Outcome, Result, Symptom, Verdict, judge
-from finetune_compat.checks.ledger import Ledger, Measured
+from finetune_compat.checks.ledger import Ledger, Measured, Signature
 from finetune_compat.contract.catalog import CATALOG, Flow, Subject, flow_named
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -674,3 +674,26 @@ def test_what_the_deep_tier_shows_and_is_listed_is_an_xfail() -> None:
     """It is reported as missing if it does not appear."""
     assert judged(d.changed(d.deep(), accumulation=d.scaled(4)), MULTIPLIES).outcome is Outcome.XFAIL
     assert judged(d.deep(), MULTIPLIES).outcome is Outcome.FAIL
+
+
+def test_what_a_constructor_froze_before_it_raised_need_not_be_listed() -> None:
+    """No trainer has that model. The same freeze before an error in training is a second fault."""
+    message = "'generation_batch_size' and 'steps_per_generation' can not be both configured"
+    entry = Signature(
+        windows={"trl": ">=0.22.0,<0.23.0"},
+        flows=("sft-peft-model",),
+        check="F001",
+        error=f"ValueError: {message}",
+        raised="transformers/trainer.py::training_step",
+        stage=Stage.TRAINER,
+    )
+    ledger = Ledger(issues=(issue(entry, name="trl#3980"),))
+    seen = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "ValueError", message, Stage.TRAINER)
+    assert seen.freezes
+    assert judge_one(seen, ledger).outcome is Outcome.XFAIL
+    later = dataclasses.replace(entry, stage=Stage.TRAINING)
+    seen = b.failed(healthy(versions=on_trl("0.22.2")), "ValueError", message, Stage.TRAINING)
+    seen = dataclasses.replace(seen, freezes=frozen(healthy()).freezes)
+    verdict = judge_one(seen, Ledger(issues=(issue(later, name="trl#3980"),)))
+    assert verdict.outcome is Outcome.FAIL
+    assert "also frozen by" in verdict.reason

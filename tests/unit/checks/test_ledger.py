@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from builders import FLAGSHIP, FULL, INT8, KBIT, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
 from finetune_compat.checks import ledger
+from finetune_compat.checks.harm import Harm
 from finetune_compat.checks.ledger import Ledger, Measured, load_ledger, shipped_ledger
 from finetune_compat.contract.errors import ExitCode, MatrixError
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
@@ -69,6 +70,60 @@ def test_an_entry_becomes_values(tmp_path: Path) -> None:
     assert (entry.id, entry.kind.value, entry.fixed_by) == ("trl#3926", "upstream", None)
     assert shown.precisions == (Precision.NF4, Precision.INT8)
     assert (shown.device, shown.gradient_checkpointing, shown.raised) == (DeviceKind.CPU, True, None)
+
+
+SCRIPTED = """
+[[issue.scripts]]
+windows = { peft = ">=0.17.0,<0.17.1" }
+script = "one_bug"
+error = "AssertionError: one is two"
+harm = "learns nothing"
+"""
+
+
+def test_an_issue_may_be_shown_by_a_script_alone(tmp_path: Path) -> None:
+    """It is listed for no cell, and its ways are those of cells and then those of scripts."""
+    cells, _, _ = ENTRY.partition("[[issue.shows]]")
+    ledger = load_ledger(written(tmp_path, cells + SCRIPTED))
+    [entry] = ledger.issues
+    [shown] = entry.scripts
+    assert (shown.script, shown.harm, entry.library) == ("one_bug", Harm.LEARNS_NOTHING, "trl")
+    assert (entry.shows, entry.ways, ledger.entries) == ((), (shown,), ())
+    [both] = load_ledger(written(tmp_path, ENTRY + SCRIPTED)).issues
+    assert both.ways == (*both.shows, shown)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            '"one_bug"',
+            '"one-bug.py"',
+            "script: 'one-bug.py' is not the name of a script in tests/exam/issues (without .py)",
+        ),
+        (
+            '"AssertionError: one is two"',
+            '"one is two"',
+            "error: 'one is two' does not begin with the type (such as ValueError: no labels)",
+        ),
+        ("{ peft =", "{ pfet =", f"windows.pfet: observations do not record 'pfet'; they record {', '.join(VERSIONS)}"),
+        (
+            '"learns nothing"',
+            '"hurts"',
+            "harm: Input should be 'learns nothing', 'learns something else', 'cannot be saved' or 'crashes'",
+        ),
+    ],
+)
+def test_a_wrong_script_is_named_with_its_place(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    assert old in SCRIPTED
+    found = fault_of(tmp_path, ENTRY + SCRIPTED.replace(old, new))
+    assert found == f"1 fault\n  issue[0].scripts[0].{fault}"
+
+
+def test_an_issue_that_nothing_shows_is_a_fault(tmp_path: Path) -> None:
+    cells, _, _ = ENTRY.partition("[[issue.shows]]")
+    fault = "issue[0].shows: no cell and no script shows it: the issue would apply nowhere"
+    assert fault_of(tmp_path, cells) == f"1 fault\n  {fault}"
 
 
 def test_the_committed_ledger_is_sound() -> None:

@@ -18,6 +18,8 @@ from finetune_compat.results.run_files import judge_one
 
 DEEP = deep(healthy())
 
+OTHER_OBJECTIVES = ("dpo-peft-model", "kto-peft-model", "grpo-peft-model", "reward-peft-model", "trainer-peft-model")
+
 
 def read_by(code: str, seen: Observation) -> frozenset[str]:
     with reading(seen) as (copy, read):
@@ -50,11 +52,19 @@ def test_every_check_of_cells_reads_something() -> None:
     assert [check.code for check in CHECKS if not read_by(check.code, DEEP)] == []
 
 
-def test_a_copy_that_reports_reads_is_the_same_observation() -> None:
-    """To the judge, and in every value. What is inside mappings and tuples is followed as well."""
+@pytest.mark.parametrize("seen", [DEEP, *map(healthy, OTHER_OBJECTIVES)], ids=lambda seen: seen.flow)
+def test_a_copy_that_reports_reads_is_the_same_observation(seen: Observation) -> None:
+    """To the judge, whatever the objective, and in every value."""
+    with reading(seen) as (copy, _):
+        assert judge(copy, flow_named(seen.flow), ()) == judge(seen, flow_named(seen.flow), ())
+        assert dataclasses.asdict(copy) == dataclasses.asdict(seen)
+
+
+def test_what_is_inside_mappings_and_tuples_is_followed_as_well() -> None:
+    """A check reads counts by area, and losses of repeats."""
     with reading(DEEP) as (copy, read):
-        assert judge(copy, flow_named(DEEP.flow), ()) == judge(DEEP, flow_named(DEEP.flow), ())
-        assert dataclasses.asdict(copy) == dataclasses.asdict(DEEP)
+        judge(copy, flow_named(DEEP.flow), ())
+        dataclasses.asdict(copy)
     assert {"Census.trainable", "AreaCount.total", "ParameterClass.tensors", "LossPair.after"} <= set(read)
 
 

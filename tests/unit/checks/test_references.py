@@ -12,7 +12,7 @@ from builders import FULL, HELD_OUT, INT8, SHUFFLED, UNLISTED, healthy
 from finetune_compat.checks import Outcome, Result
 from finetune_compat.contract.records import ClassDifference
 from finetune_compat.results.run_files import judge_one
-from opinions import failures, results
+from opinions import failures, results, why
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 
@@ -198,6 +198,13 @@ def test_a_step_that_is_not_that_of_adamw_is_named() -> None:
 def test_a_forward_that_sees_what_it_should_not_is_named(changes: dict[str, float], code: str, message: str) -> None:
     """Later tokens, or padding; and a forward that does not see its input."""
     assert failures(b.with_forward(healthy(), **changes)) == {code: message}
+
+
+@pytest.mark.parametrize("code", ["B201", "B202"])
+def test_a_score_has_no_logits_of_tokens(code: str) -> None:
+    """Nothing is missing from the record."""
+    message = "the model has one score for each sequence, and no logits of its tokens"
+    assert why(healthy("reward-peft-config", FULL), code) == (Result.NOT_APPLICABLE, message)
 
 
 def test_int8_rounds_a_forward() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from builders import ADAPTER, BIASES, LINEARS, REST, SIZES
 from finetune_compat.contract import closed_forms
-from finetune_compat.contract.catalog import LORA, MODELS
+from finetune_compat.contract.catalog import LORA, MODELS, Extra, Head, Method, flow_named
 from finetune_compat.contract.records import Area, LoraShape, ModelShape, Precision, VisionShape
 from hypothesis import given
 from hypothesis import strategies as st
@@ -276,3 +276,53 @@ def test_the_sizes_of_a_tiny_model_are_its_closed_forms(
     assert (found.logical, found.stored, set(found.at_load)) == (90_688, stored, at_load)
     assert (found.adapters_on, set(found.dtypes)) == ({Area.LANGUAGE: ADAPTER}, dtypes)
     assert closed_forms.sizes(MODELS["qwen2"].shape, precision, None).adapters_on == {}
+
+
+@pytest.mark.parametrize(
+    ("extra", "on"),
+    [
+        # 2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + down 64).
+        (Extra.MAGNITUDES, {Area.LANGUAGE: ADAPTER + 1_024}),
+        (Extra.MODULES, {Area.LANGUAGE: ADAPTER, Area.EMBEDDING: 8_192, Area.HEAD: 8_192}),
+        (Extra.TOKENS, {Area.LANGUAGE: ADAPTER, Area.EMBEDDING: 3 * 64}),
+    ],
+)
+def test_what_an_adapter_trains_besides_lora(extra: Extra, on: dict[Area, int]) -> None:
+    """The base model stays as it is."""
+    shape = MODELS["qwen2"].shape
+    found = closed_forms.sizes(shape, Precision.NF4, LORA, extra=extra)
+    plain = closed_forms.sizes(shape, Precision.NF4, LORA)
+    assert found.adapters_on == on
+    assert (found.logical, found.stored, found.at_load) == (plain.logical, plain.stored, plain.at_load)
+
+
+def test_a_score_head_is_one_row_and_adapters_have_a_copy_of_it() -> None:
+    """The head of tokens has 128 x 64 weights, that of scores 1 x 64."""
+    shape = MODELS["qwen2"].shape
+    found = closed_forms.sizes(shape, Precision.NF4, LORA, Head.SCORE)
+    assert (found.logical, found.stored) == (90_688 - 8_192 + 64, 53_824 - 8_192 + 64)
+    assert set(found.at_load) == {REST - 8_192 + 64, REST - 8_192 + 64 + 256}
+    assert found.adapters_on == {Area.LANGUAGE: ADAPTER, Area.HEAD: 64}
+    assert closed_forms.sizes(shape, Precision.FULL, None, Head.SCORE).adapters_on == {}
+
+
+@pytest.mark.parametrize(
+    ("flow", "method", "trained"),
+    [
+        # 2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 outputs, and 128 inputs of down).
+        ("sft-ia3", Method.IA3, 1_152),
+        # 2 layers x (q and o, 64 outputs and 8 ranks each).
+        ("sft-vera", Method.VERA, 288),
+        # The same matrices as LoRA.
+        ("sft-rslora", Method.LORA, ADAPTER),
+        ("sft-pissa", Method.LORA, ADAPTER),
+    ],
+)
+def test_what_other_methods_train(flow: str, method: Method, trained: int) -> None:
+    """The base model stays as it is."""
+    row, shape = flow_named(flow), MODELS["qwen2"].shape
+    assert row.method is method
+    found = closed_forms.sizes(shape, Precision.NF4, row.lora or LORA, method=row.method)
+    plain = closed_forms.sizes(shape, Precision.NF4, LORA)
+    assert found.adapters_on == {Area.LANGUAGE: trained}
+    assert (found.logical, found.stored, found.at_load) == (plain.logical, plain.stored, plain.at_load)

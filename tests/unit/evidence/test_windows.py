@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from finetune_compat.bisect.probe import Bench, Probe
-from finetune_compat.checks.ledger import Signature, load_ledger
+from finetune_compat.checks.harm import Harm
+from finetune_compat.checks.ledger import Issue, Scripted, Signature, load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import UnknownName
 from finetune_compat.contract.verdict import Kind, Outcome, Symptom, Verdict
 from finetune_compat.evidence import windows
+from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.evidence.windows import cell_of, chosen, edges_among, measure, windows_command
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.history.condition import Measured
@@ -25,6 +28,7 @@ from packaging.version import Version
 LEDGER = load_ledger()
 RELEASES = [Version(text) for text in ("0.19.0", "0.19.1", "0.20.0", "0.22.2", "0.23.0", "0.23.1", "1.0.0")]
 MATRIX = read_matrix()
+SCRIPT = Path(__file__).parents[2] / "exam" / "issues" / "peft_imports.py"
 
 
 def names(window: str) -> list[str]:
@@ -158,6 +162,53 @@ class TestMeasuring:
         assert [one.holds for one in measured()] == [holds]
 
 
+SCRIPTED = Scripted(windows={"trl": ">=0.20.0"}, script="peft_imports", error="ImportError", harm=Harm.CRASHES)
+
+
+class TestScripts:
+    """An edge of a script is measured as one of a cell is; where its window is open, by the newest release too."""
+
+    def issue(self, windows: dict[str, str]) -> Issue:
+        return dataclasses.replace(ISSUE, shows=(), scripts=(dataclasses.replace(SCRIPTED, windows=windows),))
+
+    @pytest.fixture(autouse=True)
+    def _script_bench(self, monkeypatch: pytest.MonkeyPatch, stand: Callable[..., list[str]]) -> None:
+        self.ran = stand(SHOWN, PASSED)
+        monkeypatch.setattr(ScriptBench, "probe", Bench.probe)
+
+    def test_the_lower_edge_and_the_open_end(self) -> None:
+        low, end = measure((self.issue({"trl": ">=0.20.0"}),), MATRIX, lambda _: None)
+        assert (low.edge, low.by_package) == ("trl>=0.20.0", True)
+        assert (end.edge, end.inside.version, end.outside, end.moved) == ("trl==0.20.0", "0.20.0", None, ())
+        assert end.holds and end.by_package
+        assert low.cell == end.cell == "tests/exam/issues/peft_imports.py"
+        assert low.script_sha256 == hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
+
+    def test_a_window_that_ends_has_no_open_end(self) -> None:
+        (end,) = measure((self.issue({"trl": "<0.20.0"}),), MATRIX, lambda _: None)
+        assert end.edge == "trl<0.20.0"
+
+    def test_without_windows_the_newest_release_of_the_library_must_show_it(self) -> None:
+        (end,) = measure((self.issue({}),), MATRIX, lambda _: None)
+        assert (end.edge, end.holds) == ("trl==0.20.0", True)
+
+    def test_an_open_end_that_the_newest_release_does_not_show_does_not_hold(
+        self, stand: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stand(PASSED, PASSED)
+        monkeypatch.setattr(ScriptBench, "probe", Bench.probe)
+        (end,) = measure((self.issue({}),), MATRIX, lambda _: None)
+        assert (end.holds, end.answer) == (False, "does not hold")
+
+    def test_the_printed_lines_name_the_script(self) -> None:
+        (end,) = measure((self.issue({}),), MATRIX, lambda _: None)
+        assert list(windows._lines(end)) == [
+            "trl#3926, way 0, tests/exam/issues/peft_imports.py",
+            "  trl==0.20.0: shown by the newest release",
+            "    trl 0.20.0: trl#3926: C104",
+        ]
+
+
 @pytest.mark.parametrize(("outside", "code"), [(PASSED, 0), (OTHER, 1), (LOST, 3)])
 def test_the_command_adds_to_the_file_and_says_how_it_went(
     stand: Callable[..., list[str]],
@@ -178,7 +229,7 @@ def test_the_command_adds_to_the_file_and_says_how_it_went(
     in_places(runs=tmp_path, checkout=checkout)
     assert windows_command((), as_json=False) == code
     assert [one.issue for one in read_windows(path)] == ["adapter-replaced", "trl#3926"]
-    assert "trl#3926, signature 0, sft-peft-model[qwen2-nf4-gc]" in capsys.readouterr().out
+    assert "trl#3926, way 0, sft-peft-model[qwen2-nf4-gc]" in capsys.readouterr().out
     assert windows_command((), as_json=True) == code
 
 

@@ -542,6 +542,14 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         }
 
 
+TOKENIZED = frozenset({"rft-all-linear", "rft-labels-masked"})
+PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named", "orpo-peft-config", "cpo-peft-config"})
+UNPAIRED = frozenset({"kto-peft-config", "kto-peft-model"})
+LEAVE_ONE_OUT = frozenset({"rloo-peft-config"})
+ONLINE = LEAVE_ONE_OUT | {"grpo-peft-config", "grpo-peft-model"}
+DEFAULTS = frozenset({"sft-defaults"})
+
+
 @pytest.mark.parametrize(
     ("package", "version", "gone"),
     [
@@ -551,13 +559,22 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
         ("transformers", "4.49.0", set()),
         ("transformers", "5.3.0", set()),
-        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked", "dpo-peft-config", "dpo-peft-model"}),
-        ("trl", "0.8.0", {"dpo-peft-config", "dpo-peft-model"}),
-        ("trl", "0.9.2", set()),
+        ("trl", "0.7.11", {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.8.0", {*UNPAIRED, *PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.8.1", {*PAIRED, *ONLINE, *DEFAULTS}),
+        ("trl", "0.9.2", ONLINE | DEFAULTS),
+        ("trl", "0.12.0", ONLINE),
+        ("trl", "0.18.0", LEAVE_ONE_OUT),
+        ("trl", "0.22.0", set()),
+        ("peft", "0.13.2", {"sft-trainable-tokens", "sft-vera"}),
+        ("peft", "0.14.0", {"sft-trainable-tokens"}),
+        ("peft", "0.15.0", set()),
     ],
 )
-def test_cells_that_need_other_versions_are_not_planned(package: str, version: str, gone: set[str]) -> None:
-    """Older Transformers lack an architecture, older TRL an API: such cells are neither missing nor failed."""
+def test_cells_that_need_other_versions_are_not_planned(
+    package: str, version: str, gone: frozenset[str] | set[str]
+) -> None:
+    """Older Transformers lack an architecture, older TRL and PEFT an API: such cells are neither missing nor failed."""
     every = catalog.cells_on(DeviceKind.CPU)
     planned = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
     kept = [(cell.flow, cell.variant) for cell in planned]
@@ -573,10 +590,11 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
     assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
     old = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
     assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {
-        "rft-all-linear",
-        "rft-labels-masked",
-        "dpo-peft-config",
-        "dpo-peft-model",
+        *TOKENIZED,
+        *UNPAIRED,
+        *PAIRED,
+        *ONLINE,
+        *DEFAULTS,
     }
 
 
@@ -983,7 +1001,7 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
 
 def test_only_the_deep_tier_plans_deep_cells() -> None:
     """The deep tier adds those of its list."""
-    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    versions = {"trl": "0.29.0", "transformers": "4.57.0", "peft": "0.18.0"}
     full = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
     deep = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
     assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)

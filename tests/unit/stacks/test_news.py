@@ -22,10 +22,18 @@ def matrix(*rows: dict[str, Any], since: str | None = "0.22") -> Matrix:
     return parse_matrix(document(axes=[axis], refresh={"cool_down_days": 7}))
 
 
-def news(of: Matrix, *versions: str, days: dict[str, date] | None = None, yanked: dict[str, str] | None = None) -> News:
+def news(
+    of: Matrix,
+    *versions: str,
+    days: dict[str, date] | None = None,
+    yanked: dict[str, str] | None = None,
+    elsewhere: dict[str, str] | None = None,
+) -> News:
     """What releases of TRL ask of a matrix; each was uploaded long ago unless `days` says otherwise."""
     there = [Release(Version(version), (days or {}).get(version, LONG_AGO)) for version in versions]
-    return news_of(of, "trl", there, {Version(key): why for key, why in (yanked or {}).items()}, TODAY)
+    withdrawn = {Version(key): why for key, why in (yanked or {}).items()}
+    held = {stack: Version(version) for stack, version in (elsewhere or {}).items()}
+    return news_of(of, "trl", there, withdrawn, TODAY, held)
 
 
 def lines(found: News) -> list[str]:
@@ -60,6 +68,24 @@ class TestRows:
     def test_an_axis_without_since_gets_no_rows(self) -> None:
         """Its points are chosen by hand."""
         assert news(matrix(since=None), "0.22.2", "0.23.0") == News()
+
+    def test_a_minor_that_a_row_of_another_axis_is_locked_to_needs_no_row(self) -> None:
+        """Its cells run there. A row of the package's own axis still moves to the newest patch."""
+        found = news(matrix(), "0.22.3", "0.23.1", "0.24.0", elsewhere={"peft0.17": "0.23.0", "peft0.16": "0.22.2"})
+        assert lines(found) == [
+            "trl 0.22.3: row moves from 0.22.2, uploaded 2026-01-01",
+            "trl 0.24.0: new row, uploaded 2026-01-01",
+            "trl 0.23.1: left out, the stack peft0.17 holds this minor",
+        ]
+
+    def test_a_minor_that_the_axis_is_without_is_named_with_the_reason(self) -> None:
+        """The reason is the file's."""
+        axis = {"package": "trl", "since": "0.22", "without": {"0.23": "it cannot be measured"}, "stacks": [row()]}
+        left = parse_matrix(document(axes=[axis]))
+        assert lines(news(left, "0.22.2", "0.23.1", "0.24.0")) == [
+            "trl 0.24.0: new row, uploaded 2026-01-01",
+            "trl 0.23.1: left out, it cannot be measured",
+        ]
 
     def test_a_pre_release_is_no_row(self) -> None:
         """The unpinned stack `pre` takes it."""

@@ -1,0 +1,33 @@
+"""Pass the base model, peft_config and a reward function to GRPOTrainer, which attaches the adapters. The reference
+model is the same model with its adapters disabled.
+"""
+
+from __future__ import annotations
+
+from peft import PeftModel
+from trl import GRPOTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import online
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        trainer = GRPOTrainer(model=model, peft_config=adapt.lora_config(setup), **online.arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        base = adapt.load_model(setup)
+        record.census(PeftModel.from_pretrained(base, str(setup.scratch / "saved"), is_trainable=True))

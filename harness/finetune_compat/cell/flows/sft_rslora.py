@@ -1,0 +1,32 @@
+"""As `sft_peft_config`, with rsLoRA, which scales by alpha / sqrt(r) instead of alpha / r."""
+
+from __future__ import annotations
+
+from peft import LoraConfig, PeftModel
+from trl import SFTTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import sft
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        config = LoraConfig(**adapt.lora_options(setup.lora), use_rslora=True)
+        trainer = SFTTrainer(model=model, peft_config=config, **sft.arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        base = adapt.load_model(setup)
+        record.census(PeftModel.from_pretrained(base, str(setup.scratch / "saved"), is_trainable=True))
