@@ -304,7 +304,7 @@ _N4 = (
 )
 """The variants of the field notes' second project. Fewer, because its flows differ in data instead."""
 
-_ADDED = (Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False))
+_TWO = (Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False))
 """Quantized weights, which a trainer prepares, and full weights, which it leaves alone."""
 
 _ATTACHED_BY_TRAINER = {
@@ -328,18 +328,21 @@ _DOCUMENTED = Flow(
 )
 """The usage that the libraries document; other flows with peft_config differ from it in some fields."""
 
+_WRAPPED = Flow(
+    name="sft-peft-model",
+    story="The user prepares and wraps the model, and passes the PeftModel to SFTTrainer without peft_config.",
+    correct=False,
+    subject=Subject.ADAPTER,
+    expects=_PREPARED_BY_USER,
+    handed_over=True,
+    refusal=None,
+    variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
+)
+"""Other flows in which the user wraps the model differ from it in some fields."""
+
 CATALOG: tuple[Flow, ...] = (
     _DOCUMENTED,
-    Flow(
-        name="sft-peft-model",
-        story="The user prepares and wraps the model, and passes the PeftModel to SFTTrainer without peft_config.",
-        correct=False,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
-    ),
+    _WRAPPED,
     Flow(
         name="sft-peft-model-unprepared",
         story="The user wraps a quantized model without preparing it, and passes the PeftModel to SFTTrainer.",
@@ -350,93 +353,68 @@ CATALOG: tuple[Flow, ...] = (
         refusal=None,
         variants=_both_gc(QWEN2, _QUANTIZED),
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="sft-peft-model-and-config",
         story="SFTTrainer gets a PeftModel that was trained before, and the same LoraConfig as peft_config.",
-        correct=False,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
         trained_before=True,
         refusal="together with a `peft_config`",
         variants=_both_gc(QWEN2, _THREE),
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="sft-inference-mode-config",
         story="The LoraConfig for SFTTrainer is read from a saved adapter and still has inference_mode=True.",
         correct=False,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
         refusal="inference_mode",
         variants=_both_gc(QWEN2, _THREE),
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="sft-adapter-reload-frozen",
         story="A saved adapter is loaded with the defaults of PeftModel.from_pretrained, and passed to SFTTrainer.",
-        correct=False,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
         trained_before=True,
         refusal="is_trainable",
         variants=_both_gc(QWEN2, _THREE),
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="sft-adapter-reload-trainable",
         story="A saved adapter is loaded with is_trainable=True and passed to SFTTrainer to train on.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
         trained_before=True,
-        refusal=None,
         variants=_both_gc(QWEN2, _THREE),
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="sft-adapter-reload-edited",
         story="A saved adapter is loaded after its file was edited to inference_mode=false, with train() and "
         "enable_input_require_grads(), and passed to SFTTrainer.",
-        correct=False,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
         trained_before=True,
         refusal="is_trainable",
         variants=_both_gc(QWEN2, _THREE),
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="sft-all-linear",
         story="LoRA on all linear layers with alpha = 4r and no dropout, attached by SFTTrainer.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
         variants=_N4,
         lora=_ALL_LINEAR,
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="rft-all-linear",
         story="LoRA on all linear layers, on rows that the user tokenized, with labels only on the completion.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
         variants=_N4,
         lora=_ALL_LINEAR,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="rft-labels-masked",
         story="LoRA on rows that the user tokenized, whose mask found no completion: every label is -100.",
         correct=False,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
         variants=_N4,
         lora=_ALL_LINEAR,
         row_labels=(COMPLETION_WORDS + 1,),
@@ -456,107 +434,79 @@ CATALOG: tuple[Flow, ...] = (
             Variant(QWEN2, Precision.BF16, False),
         ),
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="trainer-peft-model",
         story="The user prepares and wraps the model, and trains it with transformers.Trainer, without TRL.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
         variants=_both_gc(QWEN2, _FOUR) + _BF16,
         objective=Objective.PLAIN,
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="dpo-peft-config",
         story="The base model and a LoraConfig go to DPOTrainer, which prepares it, attaches the adapters, and takes "
         "the model without them as its reference.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
         variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)) + _BF16,
         objective=Objective.PREFERENCE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="dpo-peft-model",
         story="The user prepares and wraps the model, and passes the PeftModel to DPOTrainer without peft_config.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         objective=Objective.PREFERENCE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="kto-peft-config",
         story="The base model and a LoraConfig go to KTOTrainer, which prepares it, attaches the adapters, and takes "
         "the model without them as its reference.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         objective=Objective.UNPAIRED,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.8.1",  # with KTOConfig
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="kto-peft-model",
         story="The user prepares and wraps the model, and passes the PeftModel to KTOTrainer without peft_config.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         objective=Objective.UNPAIRED,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.8.1",  # with KTOConfig
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="grpo-peft-config",
         story="The base model and a LoraConfig go to GRPOTrainer with a reward function; the trainer attaches the "
         "adapters, and takes the model without them as its reference.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         objective=Objective.ONLINE,
         row_labels=(1, GENERATED_TOKENS),
         since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="grpo-peft-model",
         story="The user prepares and wraps the model, and passes the PeftModel to GRPOTrainer without peft_config.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
         variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
         objective=Objective.ONLINE,
         row_labels=(1, GENERATED_TOKENS),
         since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="reward-peft-config",
         story="A model with a new score head and a LoraConfig that saves the head go to RewardTrainer, which prepares "
         "the model and attaches the adapters.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
         variants=(
             Variant(QWEN2, Precision.NF4, True),
             Variant(QWEN2, Precision.NF4_BF16, True),
@@ -568,15 +518,12 @@ CATALOG: tuple[Flow, ...] = (
         since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
         head=Head.SCORE,
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="reward-peft-model",
         story="The user prepares and wraps a model with a new score head, and passes the PeftModel to RewardTrainer "
         "without peft_config.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
         variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
         objective=Objective.REWARD,
         lora=_WITHOUT_DROPOUT,
@@ -589,7 +536,7 @@ CATALOG: tuple[Flow, ...] = (
         name="rloo-peft-config",
         story="The base model and a LoraConfig go to RLOOTrainer with a reward function; the trainer attaches the "
         "adapters, and takes the model without them as its reference.",
-        variants=_ADDED,
+        variants=_TWO,
         objective=Objective.LEAVE_ONE_OUT,
         row_labels=(1, GENERATED_TOKENS),
         since="0.22.0",  # with reward_funcs; before, it took a policy, a reference and a reward model
@@ -598,7 +545,7 @@ CATALOG: tuple[Flow, ...] = (
         _DOCUMENTED,
         name="orpo-peft-config",
         story="The base model and a LoraConfig go to ORPOTrainer, which attaches the adapters and needs no reference.",
-        variants=_ADDED,
+        variants=_TWO,
         objective=Objective.ODDS_RATIO,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig, because its rows are those of DPO
@@ -607,55 +554,40 @@ CATALOG: tuple[Flow, ...] = (
         _DOCUMENTED,
         name="cpo-peft-config",
         story="The base model and a LoraConfig go to CPOTrainer, which attaches the adapters and needs no reference.",
-        variants=_ADDED,
+        variants=_TWO,
         objective=Objective.CONTRASTIVE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig, because its rows are those of DPO
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="dpo-adapter-named",
         story="As dpo-peft-model, with an adapter that is not called `default`.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
         variants=(Variant(QWEN2, Precision.FULL, False),),
         objective=Objective.PREFERENCE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="sft-dora",
         story="A LoraConfig with use_dora=True goes to SFTTrainer, which attaches the adapters.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         extra=Extra.MAGNITUDES,
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="sft-modules-to-save",
         story="A LoraConfig whose modules_to_save names the embedding and the head goes to SFTTrainer.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         extra=Extra.MODULES,
     ),
-    Flow(
+    replace(
+        _DOCUMENTED,
         name="sft-trainable-tokens",
         story="A LoraConfig with trainable_token_indices, as for new tokens, goes to SFTTrainer.",
-        correct=True,
-        subject=Subject.ADAPTER,
-        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
-        handed_over=False,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         extra=Extra.TOKENS,
         since_peft="0.15.0",  # with trainable_token_indices
     ),
@@ -685,7 +617,7 @@ CATALOG: tuple[Flow, ...] = (
         _DOCUMENTED,
         name="sft-ia3",
         story="An IA3Config goes to SFTTrainer, which attaches its factors.",
-        variants=_ADDED,
+        variants=_TWO,
         method=Method.IA3,
         lora=_WITHOUT_DROPOUT,
         since_peft="0.4.0",
@@ -694,20 +626,17 @@ CATALOG: tuple[Flow, ...] = (
         _DOCUMENTED,
         name="sft-vera",
         story="A VeraConfig goes to SFTTrainer, which attaches its factors.",
-        variants=_ADDED,
+        variants=_TWO,
         method=Method.VERA,
         lora=replace(_WITHOUT_DROPOUT, target_modules=("q_proj", "o_proj")),
         since_peft="0.14.0",  # the first with quantized weights
     ),
-    Flow(
+    replace(
+        _WRAPPED,
         name="trainer-add-adapter",
         story="Transformers itself adds the adapter with model.add_adapter, and transformers.Trainer trains the model.",
         correct=True,
-        subject=Subject.ADAPTER,
-        expects=_PREPARED_BY_USER,
-        handed_over=True,
-        refusal=None,
-        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        variants=_TWO,
         objective=Objective.PLAIN,
     ),
 )
