@@ -327,7 +327,9 @@ def gate(  # noqa: PLR0913 - one parameter an option
     until: Annotated[
         str,
         typer.Option(
-            metavar="answered|decided", help="With decided: end as soon as BLOCK is certain, and search no release."
+            metavar="answered|decided|complete",
+            help="decided: end as soon as BLOCK is certain, and search no release. complete: also run the cells that "
+            "tell nothing new of a BLOCK.",
         ),
     ] = "answered",
     cached: Annotated[
@@ -351,7 +353,9 @@ def gate(  # noqa: PLR0913 - one parameter an option
     write_runs_to(out)
     if until not in tuple(Until):
         raise CompatError(
-            f"{until!r} is not a moment at which a gate can end", where="--until", todo="Use answered or decided."
+            f"{until!r} is not a moment at which a gate can end",
+            where="--until",
+            todo="Use answered, decided or complete.",
         )
     request = GateRequest(
         tuple(before or (".",)),

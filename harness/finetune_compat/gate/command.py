@@ -61,9 +61,11 @@ class Until(StrEnum):
     """When a gate ends."""
 
     ANSWERED = "answered"
-    """When every cell ran and a safe release was searched."""
+    """When a safe release was searched. Where BLOCK is certain, cells that say what others say do not run."""
     DECIDED = "decided"
     """As soon as BLOCK is certain; without it, when every cell ran. No safe release is searched."""
+    COMPLETE = "complete"
+    """When every cell ran and a safe release was searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,15 +313,23 @@ def _run_cells(given: Compared, runner: Runner, task: Task) -> Gate:
     def blocked(cell: CellChange) -> None:
         runner.progress(certain(cell))
         if task.request.until is Until.DECIDED:
-            runner.stop.set()
+            runner.enough.stop.set()
+        elif task.request.until is Until.ANSWERED:
+            runner.shown.drop(runner.enough.blocks())
 
-    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell), blocked) as watcher:
+    with Watcher(runner.run, given, lambda seen: runner.ended(seen.cell), blocked) as watcher:
         environments = runner.both(task.before, task.after, task.selection)
         watcher.look()
         if runner.dropped:
-            given = replace(given, left_out=(*given.left_out, f"{len(runner.dropped)} cells that had not ended"))
+            given = replace(given, left_out=(*given.left_out, _unrun(len(runner.dropped), task.request.until)))
         # The search runs cells too, and the watcher counts them.
         return _answer(given, runner, task, lambda: _defaults(environments))
+
+
+def _unrun(cells: int, until: Until) -> str:
+    if until is Until.DECIDED:
+        return f"{cells} cells that had not ended"
+    return f"{cells} cells that say on every measured stack what another one says (--until complete runs them)"
 
 
 def _run_script(given: Compared, script: Script, gpus: Sequence[Gpu], task: Task, shown: GateProgress) -> Gate:

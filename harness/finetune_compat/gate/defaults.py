@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finetune_compat.contract.errors import StackFailed
+from finetune_compat.contract.errors import CompatError
 from finetune_compat.gate.decision import DefaultChange
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks.ask import StackPython, ask
+from finetune_compat.stacks.environments import environment_of
 
 CLASSES = (
     "trl:SFTConfig",
@@ -45,7 +46,7 @@ def compared(before: StackPython, after: StackPython) -> Defaults:
     """The defaults that changed between two environments."""
     try:
         return Defaults(changes(read_defaults(before), read_defaults(after)))
-    except StackFailed as error:
+    except CompatError as error:
         return Defaults((), f"{error.where}: {error.what}")
 
 
@@ -54,12 +55,14 @@ def read_defaults(stack: StackPython) -> Fields:
 
     Raises:
         StackFailed: the libraries of the stack cannot be imported.
+        InstallError, EnvironmentMismatch: as for `environment_of`.
     """
     file = places().environments / "defaults" / f"{stack.name}-{stack.lock.sha256[:16]}-{_digest()}.json"
     if file.exists():
         with contextlib.suppress(ValueError):  # it was cut off: read them again
             known: Fields = json.loads(file.read_text(encoding="utf-8"))
             return known
+    environment_of(stack.lock)  # where all results are cached, nothing verified it
     found: Fields = ask(stack, _MODULE, {"classes": list(CLASSES)})
     write_atomically(file, json.dumps(found))
     return found

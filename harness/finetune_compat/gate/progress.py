@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from rich.console import Console
@@ -87,6 +87,13 @@ class GateProgress:
                 self._since = time.monotonic()  # nothing ran meanwhile
             self._expected.update(seconds)
             self._workers = max(1, workers)
+            self._refresh()
+
+    def drop(self, cells: Iterable[str]) -> None:
+        """Expect these cells no longer."""
+        with self._lock:
+            for cell in cells:
+                self._expected.pop(cell, None)
             self._refresh()
 
     def ended(self, cell: str) -> None:

@@ -14,6 +14,7 @@ from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import EnvironmentMismatch, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.gate.decision import Side
+from finetune_compat.gate.enough import Enough
 from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.capacity import at_once, this_machine
@@ -29,11 +30,13 @@ from finetune_compat.results.run_files import (
     write_row,
 )
 from finetune_compat.run import stack_run
+from finetune_compat.run.default_tier import default_tier
 from finetune_compat.run.estimate import CELL_S
+from finetune_compat.run.from_store import look_up
 from finetune_compat.run.options import RunOptions
 from finetune_compat.run.workers import Pool, Sharing
 from finetune_compat.stacks.ask import StackPython
-from finetune_compat.stacks.environments import environment_of
+from finetune_compat.stacks.environments import environment_of, made_environment
 from finetune_compat.stacks.locks import Unsolvable
 
 
@@ -92,16 +95,21 @@ class Runner:
     """Rank of each cell by name: the lowest run first."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Expected duration of each cell by name."""
-    stop: threading.Event = field(default_factory=threading.Event)
-    """Ends the cells that are running when it is set."""
+    enough: Enough = field(default_factory=Enough)
+    """Says when the cells of both sides are ended."""
     read_so_far: Growing = field(default_factory=Growing)
     dropped: list[str] = field(default_factory=list)
-    """Names of the cells that had not ended on both sides when `stop` was set."""
+    """Names of the cells that were ended, or had not begun."""
 
     @property
     def progress(self) -> Callable[[str], None]:
         """Prints a line."""
         return self.shown.say
+
+    def ended(self, cell: str) -> None:
+        """A cell of one side ended."""
+        self.shown.ended(cell)
+        self.enough.ended(cell)
 
     def both(self, before: Resolved, after: Resolved, selection: GateSelection) -> tuple[StackPython | None, ...]:
         """Run both sides; on a CPU in parallel, with as many workers together as there are cores."""
@@ -110,12 +118,12 @@ class Runner:
         sides = {of.stack: of for of in (before, after)}
         with ThreadPoolExecutor(1 if self.gpus else len(stacks)) as threads:
             try:
-                ran = list(threads.map(lambda of: self._of(of, selection, pool), sides.values()))
+                ran = list(threads.map(lambda of: self._of(of, selection, pool, self.enough.stop), sides.values()))
             except BaseException:
-                self.stop.set()  # the other side has nothing left to be compared with
+                self.enough.stop.set()  # the other side has nothing left to be compared with
                 raise
         found = dict(zip(sides, ran, strict=True))
-        if self.stop.is_set():
+        if self.enough.stop.is_set():
             self._drop_unfinished(tuple(sides))
         return found[before.stack], found[after.stack]
 
@@ -125,29 +133,45 @@ class Runner:
         Raises:
             RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
         """
-        return self._of(of, selection, Pool(at_once(this_machine(len(self.gpus))), (of.stack,)))
+        pool = Pool(at_once(this_machine(len(self.gpus))), (of.stack,))
+        return self._of(of, selection, pool, threading.Event())
 
     def results(self) -> Results:
         """Everything that ran, judged."""
         return judged(self.run, self.ledger, growing=self.read_so_far)
 
-    def _of(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
+    def _of(self, of: Resolved, selection: GateSelection, pool: Pool, stop: threading.Event) -> StackPython | None:
         try:
             self.shown.phase(of.stack, "making the environment")
-            stack = prepared(of, self.run)
-            if stack is None:
-                return None
-            device, lent = kind_of(self.gpus), stack.environment.base_torch
-            whole = stack_run.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
-            chosen = [cell for cell in whole.cells if selection.takes(cell)]
-            chosen.sort(key=lambda cell: self.ranks.get(parse_cell(whole.id_of(cell)).name, len(self.ranks)))
-            self._run(replace(whole, cells=tuple(chosen)), stack, pool)
+            stack = _made(of)
+            # Cached results are of the lock, whatever became of the environment since: only cells that run need it.
+            if stack is None or not self._cached(self._plan(stack, selection), stack):
+                stack = prepared(of, self.run)
+            if stack is not None:
+                self._run(self._plan(stack, selection), stack, Sharing(pool, self.progress, stop))
             return stack
         finally:
             pool.leave(of.stack)
             self.shown.phase(of.stack, "")
 
-    def _run(self, plan: Plan, stack: StackPython, pool: Pool) -> None:
+    def _plan(self, stack: StackPython, selection: GateSelection) -> Plan:
+        """The selected cells: first those that tell something that no other cell does, and of these the lowest rank."""
+        device, lent = kind_of(self.gpus), stack.environment.base_torch
+        whole = stack_run.plan_of(stack.name, stack.lock, self.options, self.ledger, device, base_torch=lent)
+        chosen = [cell for cell in whole.cells if selection.takes(cell)]
+        telling = default_tier().kept(chosen, stack.lock.sha256, device)
+        self.enough.planned(map(whole.id_of, chosen), map(whole.id_of, telling))
+
+        def place(cell: PlannedCell) -> tuple[bool, int]:
+            return cell not in telling, self.ranks.get(parse_cell(whole.id_of(cell)).name, len(self.ranks))
+
+        return replace(whole, cells=tuple(sorted(chosen, key=place)))
+
+    def _cached(self, plan: Plan, stack: StackPython) -> bool:
+        served = look_up(plan, stack.lock, stack.python, self.gpus, fresh=self.options.fresh)
+        return all(cell.stored for cell in served.plan.cells)
+
+    def _run(self, plan: Plan, stack: StackPython, sharing: Sharing) -> None:
         if not plan.cells:
             # No selected cell exists on these versions, so there is nothing to run.
             write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
@@ -157,7 +181,6 @@ class Runner:
         self.shown.expect(expected, at_once(this_machine(len(self.gpus))))
         self.shown.phase(plan.stack, "running cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
-        sharing = Sharing(pool, self.progress, self.stop)
         stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True, sharing=sharing)
 
     def _drop_unfinished(self, stacks: Sequence[str]) -> None:
@@ -171,6 +194,14 @@ class Runner:
                 gone = (parse_cell(cell).name for cell in row.selected if cell not in kept)
                 self.dropped.extend(name for name in gone if name not in self.dropped)
                 write_row(self.run, StackRow(row.name, RowState.RAN, "", kept))
+
+
+def _made(of: Resolved) -> StackPython | None:
+    """The environment of a side, if it was made before; it is not verified."""
+    if isinstance(of.lock, Unsolvable):
+        return None
+    made = made_environment(of.lock)
+    return StackPython(of.stack, made[0], of.lock, made[1]) if made else None
 
 
 def prepared(of: Resolved, run: Path) -> StackPython | None:

@@ -126,6 +126,18 @@ def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environm
         return python, prepare_environment(python, lock, lock.facts["torch"])
 
 
+def made_environment(lock: Lock, envs: Path | None = None) -> tuple[Path, Environment] | None:
+    """As `environment_of`, for what only looks up results of `lock`: nothing is made, and no file is compared.
+
+    None where the environment was not made from this lock with a torch of the registry.
+    """
+    python = python_of(lock, envs)
+    stamp = _Stamp(lock.sha256, lock.facts["torch"], None)
+    if not python.exists() or _read_stamp(_Venv(python)) != stamp:
+        return None
+    return python, Environment(_torch_in(_Venv(python), stamp), base_torch=False, reused=True)
+
+
 def python_of(lock: Lock, envs: Path | None = None) -> Path:
     """The interpreter of the environment of `lock` for commands that run without nox. It may not exist."""
     return (envs or places().environments) / lock.path.stem / "bin" / "python"

@@ -27,6 +27,7 @@ from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run
+from finetune_compat.run.default_tier import default_tier
 from finetune_compat.run.workers import Sharing
 from finetune_compat.stacks import index
 from finetune_compat.stacks.environments import Environment
@@ -63,9 +64,10 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     """Replace the cells of a stack by the result of a function; return the list of stacks that ran and their cells."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     in_places(runs=tmp_path, environments=tmp_path / "envs")
-    monkeypatch.setattr(
-        sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
-    )
+    for module in (sides, defaults):
+        monkeypatch.setattr(
+            module, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
+        )
     monkeypatch.setattr(
         index,
         "releases",
@@ -94,6 +96,9 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
 
     return use
 
+
+SIDES = ("trl0.19-py311", "trl0.22-py311")
+"""Of `asked`."""
 
 LOCKED = (
     ("trl0.4-py311", "0.4.7"),
@@ -463,6 +468,47 @@ class TestOutput:
         assert len(gate["cells"]) == 2
         assert "inconclusive" not in {cell["change"] for cell in gate["cells"]}
         assert gate["left_out"][-1] == f"{CELLS - 2} cells that had not ended"
+
+    def test_a_block_leaves_out_what_says_the_same_on_every_measured_stack(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And searches a release. The answer counts the cells and says how to run them."""
+        ran = stand(flagship)
+        stubbed = stack_run.run_plan
+
+        def cut_short(plan: Plan, *given: Any, sharing: Sharing, **how: Any) -> None:
+            telling = default_tier().kept(plan.cells, plan.lock_sha256, plan.device)
+            assert set(plan.cells[: len(telling)]) == set(telling)  # the cells that tell something come first
+            stubbed(replace(plan, cells=plan.cells[: len(telling)]), *given, sharing=sharing, **how)
+            if plan.stack in SIDES:
+                assert sharing.stop.wait(30)
+            write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells))))
+
+        monkeypatch.setattr(stack_run, "run_plan", cut_short)
+        assert gate_command(asked()) is GateExit.BLOCK
+        gate = answer(tmp_path)
+        assert 0 < len(gate["cells"]) < CELLS
+        assert gate["left_out"][-1] == (
+            f"{CELLS - len(gate['cells'])} cells that say on every measured stack what another one says "
+            "(--until complete runs them)"
+        )
+        assert any("trl0.23-py311" in stack for stack in ran)
+        assert "trl 0.23.1 is the first release above" in gate["reason"]
+
+    def test_a_complete_gate_sees_every_cell_of_a_block(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing ends them."""
+        stand(flagship)
+        stubbed = stack_run.run_plan
+
+        def watched(*given: Any, sharing: Sharing, **how: Any) -> None:
+            stubbed(*given, sharing=sharing, **how)
+            assert not sharing.stop.wait(1)
+
+        monkeypatch.setattr(stack_run, "run_plan", watched)
+        assert gate_command(asked(until=Until.COMPLETE)) is GateExit.BLOCK
+        assert len(answer(tmp_path)["cells"]) == CELLS
 
     def test_a_gate_that_is_never_certain_of_block_sees_every_cell(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path

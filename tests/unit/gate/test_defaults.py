@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from finetune_compat.cell import config_defaults
+from finetune_compat.contract.errors import EnvironmentMismatch
+from finetune_compat.gate import defaults
 from finetune_compat.gate.decision import DefaultChange
-from finetune_compat.gate.defaults import changes
+from finetune_compat.gate.defaults import Defaults, changes, compared
+from finetune_compat.stacks.ask import StackPython
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock
 
 
 class TestDefaults:
@@ -65,3 +72,20 @@ class TestDefaults:
                 "place": "<class 'object'>",
             }
         }
+
+
+class TestRead:
+    def test_an_environment_is_verified_before_it_is_imported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Callable[..., None]
+    ) -> None:
+        """Where all results were cached, nothing else did. What cannot be compared is said."""
+        in_places(environments=tmp_path)
+        lock = Lock(Path("trl0.22-py311.lock"), "5f" * 32, {}, {})
+        side = StackPython("trl0.22-py311", Path("python"), lock, Environment("2.13.0", False, True))
+
+        def refuses(_: Lock) -> None:
+            raise EnvironmentMismatch("trl/__init__.py was edited", where="trl0.22-py311")
+
+        monkeypatch.setattr(defaults, "environment_of", refuses)
+        monkeypatch.setattr(defaults, "ask", lambda *_: pytest.fail("it was imported"))
+        assert compared(side, side) == Defaults((), "trl0.22-py311: trl/__init__.py was edited")

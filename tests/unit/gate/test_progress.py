@@ -45,6 +45,15 @@ def test_counts_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(shown) == f"4 of 5 cells, about {5 + START_S:.0f} s left"
 
 
+def test_cells_that_are_not_waited_for_any_more() -> None:
+    """Those that ended stay counted."""
+    shown = GateProgress(console(terminal=False)[0])
+    shown.expect({f"s/{name}": 10.0 for name in "abc"}, 1)
+    shown.ended("s/a")
+    shown.drop(["s/b"])
+    assert str(shown).startswith("1 of 2 cells")
+
+
 def test_sides_that_do_the_same_share_a_text() -> None:
     """So that the line fits a terminal of 80 columns."""
     to, _ = console(terminal=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import builders as b
 import pytest
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import EnvironmentMismatch, RegistryUnreachable, Unbuildable
-from finetune_compat.contract.plan import PlannedCell
+from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Observation
 from finetune_compat.gate import sides
 from finetune_compat.gate.decision import Rule
@@ -17,7 +19,9 @@ from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.gate.sides import GateSelection, Runner, prepared, side, side_before
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
+from finetune_compat.run import stack_run
 from finetune_compat.run.options import RunOptions
+from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable
 from rich.console import Console
 from stack_builders import lock_plan
@@ -92,6 +96,34 @@ class TestEnvironments:
         with pytest.raises(RegistryUnreachable):
             prepared(resolved(), tmp_path)
         assert list(read_rows(tmp_path)) == []
+
+
+class TestCached:
+    @pytest.mark.parametrize("stored", [True, False])
+    def test_an_environment_is_verified_where_cells_run(
+        self, stored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Cached results are of the lock: whatever became of the environment, they hold."""
+        verified: list[Lock] = []
+        made = (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            verified.append(lock)
+            return made
+
+        def look_up(plan: Plan, *_: object, fresh: bool) -> Any:
+            cells = tuple(replace(cell, stored=stored and not fresh) for cell in plan.cells)
+            return SimpleNamespace(plan=replace(plan, cells=cells))
+
+        monkeypatch.setattr(sides, "made_environment", lambda _: made)
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        monkeypatch.setattr(sides, "look_up", look_up)
+        monkeypatch.setattr(stack_run, "run_plan", lambda *_, **__: None)
+        monkeypatch.setenv("COMPAT_RUN_ID", "gate")
+        runner = Runner(tmp_path, b.UNLISTED, (), RunOptions(), GateProgress(Console(quiet=True)))
+        lock = replace(LOCK, requirements=b.VERSIONS, facts={"torch": "2.13.0"})
+        assert runner.cells(resolved(lock), GateSelection(flows=("sft-full",))) is not None
+        assert verified == ([] if stored else [lock])
 
 
 class TestSide:

@@ -15,7 +15,7 @@ import pytest
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from finetune_compat.machine.places import Places, places
 from finetune_compat.stacks import environments
-from finetune_compat.stacks.environments import Environment, environment_of, prepare_environment
+from finetune_compat.stacks.environments import Environment, environment_of, made_environment, prepare_environment
 from finetune_compat.stacks.hashed_pins import pins_of
 from finetune_compat.stacks.locks import Lock, read_lock
 from finetune_compat.stacks.matrix import read_matrix
@@ -251,6 +251,16 @@ class TestOutsideNox:
         assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, True))
         place.uv("install", "--target", str(next(python.parent.parent.glob("lib/*/site-packages"))), "extra==1.0")
         assert not environment_of(lock, tmp_path / "envs")[1].reused
+
+    def test_a_look_at_results_makes_and_compares_nothing(self, place: Place, tmp_path: Path) -> None:
+        """An edited file is for the next use to refuse. Another lock is another environment."""
+        envs, lock = tmp_path / "envs", place.lock("trl==0.22.2", "filelock==1.0")
+        assert made_environment(lock, envs) is None
+        assert not envs.exists()
+        python, made = environment_of(lock, envs)
+        next(python.parent.parent.glob("lib/*/site-packages/trl/__init__.py")).write_text("edited = True")
+        assert made_environment(lock, envs) == (python, replace(made, reused=True))
+        assert made_environment(replace(lock, sha256="0" * 64), envs) is None
 
     def test_one_whose_python_is_missing_is_made_again(self, place: Place, tmp_path: Path) -> None:
         """The user does not have to delete it."""

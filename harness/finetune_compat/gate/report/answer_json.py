@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from finetune_compat.contract.records import standard
 from finetune_compat.gate.decision import Gate
 from finetune_compat.machine.files import write_atomically
 
@@ -29,6 +28,9 @@ VERSION: Literal[1] = 1
 class Document:
     """The written document: a version and the answer."""
 
+    __pydantic_config__: ClassVar = ConfigDict(ser_json_inf_nan="strings")
+    """Of the values below it too."""
+
     schema_version: Literal[1]
     gate: Gate
 
@@ -37,7 +39,7 @@ _DOCUMENT = TypeAdapter(Document)
 
 
 class _Schema(GenerateJsonSchema):
-    """Schema generator for values converted by `standard`."""
+    """Schema generator for floats that may be strings."""
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
@@ -45,8 +47,7 @@ class _Schema(GenerateJsonSchema):
 
 def render(gate: Gate) -> str:
     """The answer, as one JSON object."""
-    # In one line: with indentation Python encodes in Python, which takes as long as the rest of a gate that is cached.
-    return json.dumps(_jsonable(gate), allow_nan=False) + "\n"
+    return _DOCUMENT.dump_json(Document(VERSION, gate)).decode() + "\n"
 
 
 def parse(text: str) -> Gate:
@@ -56,10 +57,6 @@ def parse(text: str) -> Gate:
         ValidationError: it is not an answer of this version.
     """
     return _DOCUMENT.validate_json(text).gate
-
-
-def _jsonable(gate: Gate) -> Any:
-    return standard(_DOCUMENT.dump_python(Document(VERSION, gate), mode="json"))
 
 
 def schema() -> str:
