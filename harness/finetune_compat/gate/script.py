@@ -111,6 +111,9 @@ class ScriptRunner:
         self.progress(f"{of.stack}: done")
         return stack
 
+    def ahead(self, _: Sequence[tuple[Resolved, GateSelection]]) -> None:
+        """Nothing: a script writes to the same places on every side."""
+
     def _add(self, stack: StackPython, seen: Pipeline) -> None:
         self.seen[stack.name] = seen
         self.judged[stack.name] = judge(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Protocol
 
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.cell_id import CellId, parse_cell
-from finetune_compat.contract.errors import EnvironmentMismatch, Unbuildable
+from finetune_compat.contract.errors import CompatError, EnvironmentMismatch, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.gate.decision import Side
 from finetune_compat.gate.enough import Enough
@@ -78,6 +79,9 @@ class Runs(Protocol):
     def cells(self, of: Resolved, selection: GateSelection, /) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run."""
 
+    def ahead(self, asked: Sequence[tuple[Resolved, GateSelection]], /) -> None:
+        """Run cells that will be asked for, if several sides at once are faster."""
+
     def results(self) -> Results:
         """Everything that ran, judged."""
 
@@ -135,6 +139,20 @@ class Runner:
         """
         pool = Pool(at_once(this_machine(len(self.gpus))), (of.stack,))
         return self._of(of, selection, pool, threading.Event())
+
+    def ahead(self, asked: Sequence[tuple[Resolved, GateSelection]]) -> None:
+        """Run cells that will be asked for. On a CPU in parallel: the start of a stack takes one core only."""
+        cores = at_once(this_machine(len(self.gpus)))
+        if self.gpus or cores == 1:
+            return
+        pool = Pool(cores, ())
+
+        def run(of: Resolved, selection: GateSelection) -> None:
+            with contextlib.suppress(CompatError):  # it is said when they are asked for
+                self._of(of, selection, pool, threading.Event())
+
+        with ThreadPoolExecutor(cores) as threads:
+            list(threads.map(lambda one: run(*one), asked))
 
     def results(self) -> Results:
         """Everything that ran, judged."""

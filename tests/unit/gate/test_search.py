@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,7 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import search as search_module
 from finetune_compat.gate.decision import Decision, Rule, SafeTarget, Tried
-from finetune_compat.gate.search import search
+from finetune_compat.gate.search import foreseen, search
 from finetune_compat.gate.sides import GateSelection
 from finetune_compat.gate.targets import Suspect
 from finetune_compat.stacks.index import Release
@@ -88,6 +88,14 @@ class TestSearch:
         assert (target.version if target.above else None) == (ABOVE[above] if above < len(ABOVE) else None)
         assert target.between == (BETWEEN[between - 1] if between else None)
         assert len(ran) == len(set(ran))
+
+    def test_what_is_foreseen_is_what_runs_where_all_is_as_expected(self) -> None:
+        """Without an expectation nothing is."""
+        expected = {Version(one): one not in BROKEN for one in TRL}
+        there = [Release(Version(one), date(2025, 1, 1)) for one in TRL]
+        ran = [str(one.version) for one in foreseen(ASKED, there, 6, expected)]
+        assert ran == found(BROKEN, expected={one: one not in BROKEN for one in TRL})[1]
+        assert foreseen(ASKED, there, 6, {}) == ()
 
     def test_between_where_nothing_above_passes(self) -> None:
         target, _ = found({*TRL} - {"0.20.0", "0.21.0", "0.22.0"}, bound=8)
@@ -158,10 +166,11 @@ def test_cells_of_all_causes_run_in_one_start(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(search_module, "of_release", lambda *_: release)
     of = search_module.Search(Any, Runs(), release, release, DeviceKind.CPU, 6)  # type: ignore[arg-type]
     one, other = (parse_cell(verdict.cell).test for verdict in verdicts)
+    both = GateSelection(cells=(one, other))
     for own, passes in ((one, True), (other, False)):
-        found = of._try(ASKED, Release(Version("0.23.1"), date(2025, 9, 1)), GateSelection(cells=(own,)), (one, other))
+        found = of._try(ASKED, Release(Version("0.23.1"), date(2025, 9, 1)), GateSelection(cells=(own,)), both)
         assert found is not None and found.passes is passes
-    assert ran == [(one, other), (other, one)]
+    assert ran == [(one, other)] * 2
 
 
 class TestSuspects:
@@ -228,6 +237,8 @@ class TestFurtherCauses:
     """Releases of the baselines. They have no 0.25.0."""
     LATE = ("0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "0.25.0")
     """Releases that the second cause is in."""
+    at_once: list[list[str]]
+    """Releases that were started in parallel, by search."""
 
     def searched(
         self,
@@ -245,6 +256,7 @@ class TestFurtherCauses:
             rule: of the requested side.
         """
         ran: dict[str, tuple[str, ...]] = {}
+        at_once = self.at_once = []
         seen = b.healthy("sft-peft-model")
         healthy, frozen = (judge(one, flow_named(seen.flow), ()) for one in (seen, b.frozen(seen)))
 
@@ -261,6 +273,11 @@ class TestFurtherCauses:
                 self.verdicts += tuple(
                     replace(frozen if ill else healthy, cell=f"{of.stack}/{name}") for name, ill in broken.items()
                 )
+
+            def ahead(self, asked: Sequence[tuple[Any, GateSelection]]) -> None:
+                at_once.append([of.version for of, _ in asked])
+                for of, selection in asked:
+                    self.cells(of, selection)
 
             def progress(self, _: str) -> None: ...
 
@@ -300,6 +317,7 @@ class TestFurtherCauses:
         found = targets[self.BOTH]
         assert (found.version, found.above, found.between, found.foretold) == ("0.25.1", True, None, True)
         assert "0.25.0" not in {one.version for one in found.tried}
+        assert self.at_once == [[*ran]]
 
     def test_a_release_that_is_expected_to_pass_runs_every_cell_in_one_start(
         self, monkeypatch: pytest.MonkeyPatch

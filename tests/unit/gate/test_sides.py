@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,3 +177,20 @@ def test_a_side_that_cannot_be_installed_stays_so(tmp_path: Path) -> None:
         ONE: StackRow(ONE, RowState.RAN, "", ()),
         OTHER: gone,
     }
+
+
+def test_cells_that_will_be_asked_for_run_on_both_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting a stack keeps one core busy. A release that cannot be installed is left to the one who asks for it."""
+    together = threading.Barrier(2, timeout=20)
+
+    def cells_of(self: Runner, of: str, *_: object) -> None:
+        together.wait()
+        if of == "trl 0.23.0":
+            raise RegistryUnreachable("no route")
+
+    monkeypatch.setattr(Runner, "_of", cells_of)
+    monkeypatch.setattr(sides, "at_once", lambda _: 2)
+    runner = Runner(tmp_path, b.UNLISTED, (), RunOptions(), GateProgress(Console(quiet=True)))
+    asked = [(name, GateSelection()) for name in ("trl 0.23.0", "trl 0.23.1")]
+    runner.ahead(asked)  # type: ignore[arg-type]  # sides are named
+    assert together.n_waiting == 0
