@@ -16,6 +16,7 @@ from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.gate.decision import Decision
 from finetune_compat.gate.report import publish as publish_gate
+from finetune_compat.gate.report.wording import DIFFERING_HEADS
 from finetune_compat.report import publish as publish_run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -29,6 +30,10 @@ EFFECTS = "[...document.querySelectorAll('.flows tbody td:nth-child(2)')].map(fo
 CUT_OFF = """[...document.querySelectorAll('.flows :is(th, td)')].filter(found => found.getBoundingClientRect().right
     > found.closest('.scroll').getBoundingClientRect().right || found.scrollWidth > found.clientWidth)
     .map(found => found.outerHTML.slice(0, 120))"""
+SCROLLS = """[...document.querySelectorAll('.stacked')].map(found => found.closest('.scroll'))
+    .filter(found => found.scrollWidth > found.clientWidth).map(found => found.outerHTML.slice(0, 120))"""
+LAID_OUT = """[...document.querySelectorAll('.stacked td')].map(found =>
+    [found.dataset.head, getComputedStyle(found).display])"""
 SPLIT = r"""[...document.querySelectorAll('.flows :is(th, td)')].flatMap(cell => {
   const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), split = [];
   for (let node; node = text.nextNode();)
@@ -110,6 +115,16 @@ def test_what_changed_in_a_flow_is_visible(page: Page, file: Path, size: tuple[i
     assert {*effects} <= {*Decision}
     assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(SPLIT) == []
+
+
+def test_what_differs_needs_no_sideways_scrolling_on_a_phone(page: Page, file: Path) -> None:
+    """Each of its cells is a line with the head of its column; on a desk it is a table."""
+    page.show(file, *PHONE)
+    page.evaluate(OPEN_ALL)
+    assert page.evaluate(SCROLLS) == []
+    assert {*map(tuple, page.evaluate(LAID_OUT))} <= {(head, "block") for head in DIFFERING_HEADS[1:]}
+    page.show(file, *DESK)
+    assert {display for _, display in page.evaluate(LAID_OUT)} <= {"table-cell"}
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from finetune_compat.atlas.answers import Best
 from finetune_compat.atlas.issues import Line
 from finetune_compat.atlas.survey import State, Survey
-from finetune_compat.contract.errors import RecordsError
+from finetune_compat.machine import record_files
 from finetune_compat.machine.units import counted
 
 SCHEMA = 1
@@ -74,15 +74,8 @@ def read_record(path: Path) -> Record | None:
     """
     if not path.exists():
         return None
-    try:
-        return _RECORD.validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise RecordsError(
-            f"cannot be read: {str(error).splitlines()[0]}",
-            where=str(path),
-            meaning="The file was edited, or written by another version of finetune-compat.",
-            todo="Restore it from git. Without the file, the next atlas has nothing to compare with.",
-        ) from None
+    todo = "Restore it from git. Without the file, the next atlas has nothing to compare with."
+    return record_files.read_record(_RECORD, path, name="what an atlas said", todo=todo)
 
 
 def record_text(record: Record) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from finetune_compat.contract.errors import RecordsError
+from finetune_compat.machine.record_files import read_record
 
 SAME = 0.01
 """Share of what training changed in the model's answers that another release may differ by. Releases of Transformers
@@ -102,15 +102,7 @@ def read_corpus(path: Path) -> Corpus:
     Raises:
         RecordsError: it cannot be read, or is no such record.
     """
-    try:
-        return _CORPUS.validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise RecordsError(
-            f"not a record of saved adapters: {str(error).splitlines()[0]}",
-            where=str(path),
-            meaning="The file was edited, or written by another version of finetune-compat.",
-            todo="Make it again: nox -s corpus",
-        ) from None
+    return read_record(_CORPUS, path, name="a record of saved adapters", todo="Make it again: nox -s corpus")
 
 
 def corpus_text(corpus: Corpus) -> str:

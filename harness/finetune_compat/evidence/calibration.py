@@ -26,6 +26,7 @@ from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import Deep, LossPair, Observation
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.machine.record_files import read_record
 from finetune_compat.results.run_files import read_sweep
 
 HEALTHY = "healthy"
@@ -204,15 +205,8 @@ def read_sweeps(learning: Path | None = None) -> tuple[Sweep, ...]:
     """
     found = []
     for path in (learning or places().learning).glob("*.json"):
-        try:
-            found.append(_SWEEP.validate_json(path.read_bytes()))
-        except ValueError as error:
-            raise RecordsError(
-                "not a sweep over seeds",
-                where=str(path),
-                meaning=str(error).splitlines()[0],
-                todo="Remove it, and sweep that cell again with --seeds.",
-            ) from None
+        todo = "Remove it, and sweep that cell again with --seeds."
+        found.append(read_record(_SWEEP, path, name="a sweep over seeds", todo=todo))
     return tuple(sorted(found, key=lambda sweep: sweep.seeds))
 
 

@@ -36,6 +36,7 @@ from finetune_compat.contract.verdict import Result, Verdict
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
+from finetune_compat.machine.record_files import read_record
 from finetune_compat.results.order import stack_order
 from finetune_compat.stacks.ask import stack_python
 from finetune_compat.stacks.matrix import read_matrix
@@ -305,15 +306,8 @@ def read_records(directory: Path | None = None) -> tuple[Record, ...]:
     """
     found = []
     for path in sorted((directory or places().exam).glob("*.json")):
-        try:
-            found.append(_RECORD.validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            raise RecordsError(
-                "it is not a record of the exam",
-                where=str(path),
-                meaning=str(error),
-                todo="Restore the file from the repository, or hold the exam of its stack again.",
-            ) from None
+        todo = "Restore the file from the repository, or hold the exam of its stack again."
+        found.append(read_record(_RECORD, path, name="a record of the exam", todo=todo))
     return tuple(sorted(found, key=lambda record: stack_order(record.stack)))
 
 

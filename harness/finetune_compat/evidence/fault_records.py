@@ -16,6 +16,7 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.provenance import commit
+from finetune_compat.machine.record_files import read_record
 from finetune_compat.results.order import stack_order
 
 
@@ -92,13 +93,6 @@ def read(adapter: TypeAdapter[R], directory: Path, faults: str) -> tuple[R, ...]
     """
     found = []
     for path in directory.glob("*.json"):
-        try:
-            found.append(adapter.validate_json(path.read_bytes()))
-        except ValueError as error:
-            raise RecordsError(
-                f"not a record of {faults}",
-                where=str(path),
-                meaning=str(error).splitlines()[0],
-                todo="Remove it, and run that stack again with --faults.",
-            ) from None
+        todo = "Remove it, and run that stack again with --faults."
+        found.append(read_record(adapter, path, name=f"a record of {faults}", todo=todo))
     return tuple(sorted(found, key=lambda record: (stack_order(record.stack), record.device)))

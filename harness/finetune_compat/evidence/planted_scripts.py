@@ -25,6 +25,7 @@ from finetune_compat.evidence import exam
 from finetune_compat.evidence.exam import Answer, Script
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.machine.record_files import read_record
 from finetune_compat.report.wording import shortened
 from finetune_compat.results.order import stack_order
 
@@ -175,15 +176,8 @@ def read_records(kept: Path | None = None) -> tuple[Record, ...]:
     """
     found = []
     for path in (kept or directory()).glob("*.json"):
-        try:
-            found.append(_RECORD.validate_json(path.read_bytes()))
-        except ValueError as error:
-            raise RecordsError(
-                "not a record of planted scripts",
-                where=str(path),
-                meaning=str(error).splitlines()[0],
-                todo="Remove it, and run that stack again with: nox -s exam -- --planted.",
-            ) from None
+        todo = "Remove it, and run that stack again with: nox -s exam -- --planted."
+        found.append(read_record(_RECORD, path, name="a record of planted scripts", todo=todo))
     return tuple(sorted(found, key=lambda record: stack_order(record.stack)))
 
 

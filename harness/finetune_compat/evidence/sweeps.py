@@ -17,6 +17,12 @@ from finetune_compat.run.keyword import selected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import installed, recipes
 
+NOT_SWEPT = (
+    "Other cells are not swept: one handicap leaves only `lora_B` of `q_proj` alive, which flows of whole models, IA3 "
+    "and VeRA do not train; and the rates are those of the fall of the loss of next tokens, in seconds for a run."
+)
+"""Why a sweep has few cells."""
+
 
 def plans_of(plan: Plan, seeds: Seeds, arguments: Sequence[str]) -> tuple[Plan, ...]:
     """A plan for each cell to sweep: the cheap cells of `plan`, or those of them that `-k` selects.
@@ -32,7 +38,7 @@ def plans_of(plan: Plan, seeds: Seeds, arguments: Sequence[str]) -> tuple[Plan, 
         raise CompatError(
             "no cell to sweep" if chosen is not None else "a sweep accepts only -k",
             where=f"arguments after -- ({' '.join(arguments)})",
-            meaning=f"The cheap cells are {names}.",
+            meaning=f"The cheap cells are {names}. {NOT_SWEPT}",
             todo="Select some of them with -k, or sweep all of them without -k.",
         )
     if seeds.first is not None and len(chosen) > 1:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.trajectory import STEPS, Task, Way
+from finetune_compat.machine import record_files
 
 LARGEST = 1e-4
 """Relative difference of one loss. Sums of float32 in another order made 1e-6 on TRL 1.16; the mean of the means of
@@ -157,17 +157,10 @@ def read_record(path: Path) -> dict[str, Measured]:
     Raises:
         RecordsError: it cannot be read, or is no such record.
     """
-    try:
-        return _RECORD.validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (ValidationError, OSError) as error:
-        raise RecordsError(
-            f"not a record of trajectories: {str(error).splitlines()[0]}",
-            where=str(path),
-            meaning="The file was edited, or written by another version of finetune-compat.",
-            todo="Delete it and make it again: nox -s trajectories",
-        ) from None
+    todo = "Delete it and make it again: nox -s trajectories"
+    return record_files.read_record(_RECORD, path, name="a record of trajectories", todo=todo)
 
 
 def record_text(record: Mapping[str, Measured]) -> str:

@@ -13,15 +13,16 @@ from functools import cache
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from finetune_compat.checks import drift
 from finetune_compat.checks.comparison import Health, health
-from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
+from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.asked import Row, Wanted
 from finetune_compat.machine.places import places
+from finetune_compat.machine.record_files import read_record
 from finetune_compat.results.lines import CellLine, line_of
 
 FILE = "known-results.json"
@@ -178,16 +179,8 @@ def read_known(path: Path | None = None) -> Known:
     Raises:
         RecordsError: the file is missing or invalid.
     """
-    path = path or places().matrices / FILE
-    try:
-        return TypeAdapter(Known).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RecordsError(
-            f"not the results of baselines: {str(error).splitlines()[0]}",
-            where=places().shown(path),
-            meaning="The file was changed by hand, or its merge failed.",
-            todo="Make it again: compat known.",
-        ) from None
+    path, todo = path or places().matrices / FILE, "Make it again: compat known."
+    return read_record(TypeAdapter(Known), path, name="the results of baselines", todo=todo)
 
 
 def scouts(known: Known) -> tuple[str, ...]:

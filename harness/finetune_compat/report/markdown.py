@@ -16,7 +16,8 @@ LARGEST = 1_000_000
 
 
 def render(summary: Summary) -> str:
-    """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack.
+    """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack. If that is
+    too large, cells that pass are listed by name.
 
     That of a committed baseline, which people read, ends before the stacks: its thousands of cells are in the page.
     """
@@ -31,8 +32,13 @@ def render(summary: Summary) -> str:
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
-    stacks = [wording.CELLS_ELSEWHERE] if summary.origin else [_stack(one, letters) for one in summary.stacks]
-    return within([*head, *window, *_drift(summary), *reversed(causes), *stacks], LARGEST, wording.left_out)
+    facts = [*head, *window, *_drift(summary), *reversed(causes)]
+    if summary.origin:
+        return within([*facts, wording.CELLS_ELSEWHERE], LARGEST, wording.left_out)
+    whole = [*facts, *(_stack(one, letters) for one in summary.stacks)]
+    if sum(len(section.encode()) + 2 for section in whole) > LARGEST:
+        whole = [*facts, *(_stack(one, letters, brief=True) for one in summary.stacks)]
+    return within(whole, LARGEST, wording.left_out)
 
 
 def within(sections: Sequence[str], largest: int, left_out: Callable[[int], str]) -> str:
@@ -81,7 +87,7 @@ def _drift(summary: Summary) -> list[str]:
     return [f"## {measurements.DRIFT_TITLE}", *filter(None, parts)] if definitions or rows else []
 
 
-def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
+def _stack(stack: StackSummary, letters: Mapping[str, str], *, brief: bool = False) -> str:
     cells = [line for line in stack.lines if line.flow]
     news = [line for line in cells if line.mark is not Mark.PASS]
     passes = [line for line in cells if line.mark is Mark.PASS]
@@ -90,12 +96,16 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
         parts.append(_cells(news, letters))
     if passes:
         parts.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
-        parts += [_cells(passes, letters), "</details>"]
+        parts += [_names(passes) if brief else _cells(passes, letters), "</details>"]
     deep = [measurements.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
     if deep:
         parts += [f"{measurements.DEEP_TITLE}:", table(measurements.DEEP_HEADS, deep)]
     uncovered = [measurements.uncovered(stack.uncovered)] if stack.uncovered else []
     return "\n\n".join([*parts, *map(plain, [*wording.notes(cells), *uncovered])])
+
+
+def _names(lines: Sequence[CellLine]) -> str:
+    return f"{wording.NUMBERS_ELSEWHERE} {', '.join(map(_name, lines))}"
 
 
 def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
@@ -105,10 +115,14 @@ def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
 
 
 def _row(line: CellLine, columns: Sequence[CountColumn], letters: Mapping[str, str]) -> list[str]:
-    name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
     counts = (wording.count(column.of(line)) for column in columns)
     verdict = wording.verdict(line, letters.get(line.cell, ""))
-    return [name.replace("*", r"\*"), *counts, plain(wording.eval_loss(line)), plain(verdict)]
+    return [_name(line), *counts, plain(wording.eval_loss(line)), plain(verdict)]
+
+
+def _name(line: CellLine) -> str:
+    name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
+    return name.replace("*", r"\*")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from finetune_compat.contract.branches import Accelerator, BranchTrace, Guard
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.machine.places import places
+from finetune_compat.machine.record_files import read_record
 
 _TRACE = TypeAdapter(BranchTrace)
 
@@ -41,15 +41,8 @@ def read_trace(path: Path) -> BranchTrace:
     Raises:
         RecordsError: it is not a record.
     """
-    try:
-        return _TRACE.validate_json(path.read_bytes())
-    except ValueError as error:
-        raise RecordsError(
-            "not a record of device-dependent branches",
-            where=str(path),
-            meaning=str(error).splitlines()[0],
-            todo="Remove it, and run that stack again with --branches.",
-        ) from None
+    todo = "Remove it, and run that stack again with --branches."
+    return read_record(_TRACE, path, name="a record of device-dependent branches", todo=todo)
 
 
 def trace_of(seen: Observation) -> BranchTrace | None:

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.record_files import read_record
 
 DIGESTS = "digests.json"
 
@@ -129,15 +129,8 @@ def read_digests(run: Path) -> Digests | None:
     path = run / DIGESTS
     if not path.exists():
         return None
-    try:
-        return TypeAdapter(Digests).validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RecordsError(
-            "not the digests of a baseline",
-            where=str(path),
-            meaning=str(error).splitlines()[0],
-            todo="Take the file from the commit that added the baseline, or remove it.",
-        ) from None
+    todo = "Take the file from the commit that added the baseline, or remove it."
+    return read_record(TypeAdapter(Digests), path, name="the digests of a baseline", todo=todo)
 
 
 def write_digests(run: Path, digests: Digests) -> None:

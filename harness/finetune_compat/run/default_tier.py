@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from finetune_compat.contract.catalog import flow_named
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import PlannedCell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.places import PACKAGE, places
+from finetune_compat.machine.record_files import read_record
 
 FILE = "default-tier.json"
 
@@ -61,16 +61,12 @@ def default_tier(path: Path | None = None) -> DefaultTier:
     Raises:
         RecordsError: the file is missing or invalid.
     """
-    path = path or places().matrices / FILE
-    try:
-        return TypeAdapter(DefaultTier).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RecordsError(
-            f"not a default tier: {str(error).splitlines()[0]}",
-            where=places().shown(path),
-            meaning="The file was changed by hand, or its merge failed.",
-            todo="Make it again: compat known. Until then, --tier full runs every cell.",
-        ) from None
+    return read_record(
+        TypeAdapter(DefaultTier),
+        path or places().matrices / FILE,
+        name="a default tier",
+        todo="Make it again: compat known. Until then, --tier full runs every cell.",
+    )
 
 
 def to_json(tier: DefaultTier) -> str:

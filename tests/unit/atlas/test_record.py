@@ -55,7 +55,7 @@ def test_a_record_reads_as_it_was_written(tmp_path: Path) -> None:
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     """It is never taken for the first atlas."""
     (tmp_path / "atlas.json").write_text(text, encoding="utf-8")
-    with pytest.raises(RecordsError, match=r"atlas\.json: cannot be read: .*\n.*\nRestore it from git"):
+    with pytest.raises(RecordsError, match=r"atlas\.json: not what an atlas said: .*\n.*\nRestore it from git"):
         read_record(tmp_path / "atlas.json")
 
 

@@ -70,5 +70,5 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordsError) as raised:
         fault_records.read(ADAPTER, tmp_path, "planted faults")
-    assert str(raised.value).startswith(f"{tmp_path}/x.json: not a record of planted faults\n")
+    assert str(raised.value).startswith(f"{tmp_path}/x.json: not a record of planted faults: ")
     assert raised.value.todo == "Remove it, and run that stack again with --faults."

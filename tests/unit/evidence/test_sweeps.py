@@ -31,7 +31,7 @@ CELLS = [f"{flow}[{variant}]" for flow, variant in catalog.SWEPT_CELLS]
 
 def plan(tmp_path: Path, cells: tuple[PlannedCell, ...] | None = None) -> Plan:
     """A plan of a whole stack, or of these cells."""
-    versions = {"trl": "1.16.0", "transformers": "5.20.0", "bitsandbytes": "0.50.2"}
+    versions = {"trl": "1.16.0", "transformers": "5.20.0", "peft": "0.21.0", "bitsandbytes": "0.50.2"}
     planned = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions) if cells is None else cells
     return Plan(
         run=str(tmp_path / "run"),
@@ -64,6 +64,15 @@ def test_all_cheap_cells_are_swept_or_those_that_k_selects(tmp_path: Path) -> No
     assert names(tmp_path, "-k", "llama") == ["sft-peft-config[llama-full-nogc]"]
 
 
+def test_every_swept_cell_can_have_every_handicap() -> None:
+    """One of them leaves only `lora_B` of `q_proj` alive, and all rates are of the loss of next tokens."""
+    for name, variant in catalog.SWEPT_CELLS:
+        flow = catalog.flow_named(name)
+        assert (flow.subject, flow.method) == (catalog.Subject.ADAPTER, catalog.Method.LORA)
+        assert "q_proj" in catalog.lora_of(flow, variant.model).target_modules
+        assert flow.objective is catalog.Objective.SFT
+
+
 @pytest.mark.parametrize(
     ("arguments", "seeds", "what"),
     [
@@ -80,6 +89,7 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
         sweeps.plans_of(plan(tmp_path), seeds, arguments)
     assert caught.value.what == what
     assert caught.value.todo
+    assert (sweeps.NOT_SWEPT in str(caught.value)) is (seeds.first is None)
 
 
 # --------------------------------------------------------------------------------------------------------- which seeds

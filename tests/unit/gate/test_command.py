@@ -579,7 +579,7 @@ class TestExitCodes:
                 {"flows": ("sft-peft",)},
                 (
                     "--flows: there is no flow 'sft-peft'\n"
-                    "Names that look like it: sft-peft-model, sft-peft-config, sft-full.\n"
+                    "Names that look like it: sft-peft-model, sft-defaults, sft-peft-config.\n"
                     f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc].\n"
                 ),
             ),

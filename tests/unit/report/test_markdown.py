@@ -13,7 +13,7 @@ import pytest
 from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
-from finetune_compat.report import markdown, summarize
+from finetune_compat.report import markdown, summarize, wording
 from finetune_compat.report.markdown import plain
 from finetune_compat.results.run_files import StackRow, judged
 from report_builders import at
@@ -149,8 +149,16 @@ def run_of(stacks: int, fault: Callable[[Observation], Observation]) -> tuple[li
     return [ran(*seen[i : i + cells]) for i in range(0, len(seen), cells)], seen
 
 
+def test_cells_that_pass_have_their_numbers_where_they_fit_and_only_names_otherwise() -> None:
+    rows, seen = run_of(1, lambda made: made)
+    assert wording.NUMBERS_ELSEWHERE not in markdown.render(summary_of(rows, *seen))
+    rows, seen = run_of(60, lambda made: made)
+    text = markdown.render(summary_of(rows, *seen))
+    assert text.count(wording.NUMBERS_ELSEWHERE) == 60
+
+
 def test_sixty_stacks_with_every_cell_are_shown_whole() -> None:
-    """Some cells are frozen, and nothing is omitted."""
+    """Some cells are frozen, and no cell is omitted."""
     rows, seen = run_of(60, lambda made: frozen_loud(made) if made.flow == "sft-peft-model" else made)
     text = markdown.render(summary_of(rows, *seen))
     assert len(text.encode()) < 1_000_000

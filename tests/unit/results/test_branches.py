@@ -68,4 +68,4 @@ def test_a_damaged_record_is_named(branches: Path) -> None:
     path.write_text("{", encoding="utf-8")
     with pytest.raises(RecordsError) as raised:
         trace_of(b.healthy())
-    assert str(raised.value).startswith(f"{path}: not a record of device-dependent branches\n")
+    assert str(raised.value).startswith(f"reports/branches/{path.name}: not a record of device-dependent branches: ")

@@ -123,7 +123,7 @@ def test_an_unknown_flow_and_an_invalid_expression_are_refused() -> None:
         cells_of(cells, AskedCells(flows=("sft-pefd-model",)))
     assert str(unknown.value) == (
         "--flows: there is no flow 'sft-pefd-model'\n"
-        "Names that look like it: sft-peft-model, dpo-peft-model, trainer-peft-model.\n"
+        "Names that look like it: sft-peft-model, kto-peft-model, dpo-peft-model.\n"
         f"There are: {', '.join(flow.name for flow in CATALOG)}."
     )
     with pytest.raises(CompatError) as wrong:

@@ -111,12 +111,11 @@ class TestEnvironment:
 
 
 def test_an_answer_that_takes_too_long_is_could_not_tell(
-    module: Callable[[str], StackPython], monkeypatch: pytest.MonkeyPatch
+    module: Callable[[str], StackPython],
 ) -> None:
     """The process is ended."""
-    monkeypatch.setattr(stack_python, "LIMIT_S", 3.0)
     with pytest.raises(StackFailed, match="answering took longer than 3 s, and was ended") as raised:
-        ask(module("import time; time.sleep(600)"), "answering", {})
+        ask(module("import time; time.sleep(600)"), "answering", {}, limit_s=3.0)
     assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
 
 
