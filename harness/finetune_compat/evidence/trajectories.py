@@ -75,7 +75,7 @@ def _run(asked: dict[str, Any], outcome: dict[str, Any]) -> Run:
     return Run(asked["task"], asked["way"], tuple(outcome["losses"]), tuple(outcome["weights"]), outcome["error"])
 
 
-def _steps(stack: StackPython, rate: float) -> Iterator[int | None]:
+def _steps(stack: StackPython, rate: float) -> Iterator[float | None]:
     runs = [_asked(Task.SFT, Way.PLAIN, seed, rate) for seed in SEEDS]
     return (steps_to_target(outcome["losses"]) for outcome in _answer(stack, runs)["runs"])
 

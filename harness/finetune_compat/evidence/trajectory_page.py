@@ -19,6 +19,7 @@ from finetune_compat.evidence.trajectory_record import (
     ratio,
 )
 from finetune_compat.report.markdown import plain, table
+from finetune_compat.report.wording import shortened
 
 _AGREEMENT = f"""\
 A LoRA adapter on a tiny Llama, {STEPS} steps of {ROWS} rows, without dropout. Each way must give the losses of the
@@ -86,7 +87,7 @@ def _deviations(record: Mapping[str, Measured], ways: list[_Pair]) -> Iterator[l
             found = _agreement(stack, task, way)
             if found and found.word != "agrees":
                 mean = "" if found.residual is None else f"{found.residual:+.1e}"
-                yield [f"{task}, {way}", f"`{name}`", found.word, mean, plain(found.why)]
+                yield [f"{task}, {way}", f"`{name}`", found.word, mean, plain(shortened(found.why))]
 
 
 def _speeds(record: Mapping[str, Measured]) -> Iterator[list[str]]:

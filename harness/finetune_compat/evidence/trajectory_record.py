@@ -50,9 +50,9 @@ class Run:
 class Speed:
     """Steps to the target of the same seeds, with the learning rate as it is and multiplied; None if not reached."""
 
-    usual: tuple[int | None, ...]
-    slower: tuple[int | None, ...]
-    faster: tuple[int | None, ...]
+    usual: tuple[float | None, ...]
+    slower: tuple[float | None, ...]
+    faster: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,18 @@ def agreement(run: Run, plain: Run | None) -> Agreement:
 # --------------------------------------------------------------------------------------------------------------- speed
 
 
-def steps_to_target(losses: Sequence[float]) -> int | None:
-    """The first step at which the mean of the last losses is at the target; None if none is."""
+def steps_to_target(losses: Sequence[float]) -> float | None:
+    """Steps until the mean of the last losses is at the target; None if it never is.
+
+    Between two steps the mean is taken as a straight line: whole steps are too coarse for a rate that is 15 % higher.
+    """
+    target = FALLEN * losses[0]
+    earlier: float | None = None
     for end in range(WINDOW, len(losses) + 1):
-        if statistics.fmean(losses[end - WINDOW : end]) <= FALLEN * losses[0]:
-            return end
+        mean = statistics.fmean(losses[end - WINDOW : end])
+        if mean <= target:
+            return float(end) if earlier is None else end - (target - mean) / (earlier - mean)
+        earlier = mean
     return None
 
 
@@ -134,7 +141,7 @@ class Ratio:
         return "slower" if self.low > 1 else "faster" if self.high < 1 else "same"
 
 
-def ratio(steps: Sequence[int | None], reference: Sequence[int | None]) -> Ratio | None:
+def ratio(steps: Sequence[float | None], reference: Sequence[float | None]) -> Ratio | None:
     """How many times the steps of `reference` `steps` are; None if fewer than two seeds reached the target in both."""
     pairs = zip(steps, reference, strict=True)
     ratios = [here / there for here, there in pairs if here is not None and there is not None]

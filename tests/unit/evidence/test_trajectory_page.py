@@ -9,7 +9,7 @@ from finetune_compat.evidence.trajectory_record import Measured, Run, Speed
 LOSSES = tuple(5.0 - 0.02 * step for step in range(STEPS))
 
 
-def stack(*runs: Run, usual: tuple[int | None, ...] = (20, 30)) -> Measured:
+def stack(*runs: Run, usual: tuple[float | None, ...] = (20, 30)) -> Measured:
     """A stack whose handicapped runs take 20 % more and fewer steps."""
     slower, faster = (tuple(s and round(s * factor) for s in usual) for factor in (1.2, 0.8))
     plain = Run(Task.SFT, Way.PLAIN, LOSSES, ("a",), "")

@@ -9,6 +9,7 @@ import pytest
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.trajectory import STEPS, Task, Way
 from finetune_compat.evidence.trajectory_record import (
+    WINDOW,
     Measured,
     Run,
     Speed,
@@ -75,7 +76,12 @@ class TestAgreement:
 class TestSpeed:
     def test_the_target_is_reached_by_the_mean_of_the_last_losses(self) -> None:
         """5.0 falls by 0.02 a step, so the mean of five is 4.5 where its middle is the 26th loss: at the 28th."""
-        assert steps_to_target(FALLING) == 28
+        assert steps_to_target(FALLING) == pytest.approx(28)
+
+    def test_between_two_steps_the_mean_is_a_straight_line(self) -> None:
+        """The means of five are 10, 10 and 8: the target of 9 lies in the middle of the last step."""
+        assert steps_to_target([10.0] * 6 + [0.0]) == pytest.approx(6.5)
+        assert steps_to_target([10.0, 9.0, 8.0, 7.0, 6.0]) == WINDOW
 
     def test_a_target_that_is_not_reached_is_none(self) -> None:
         """Neither are losses too few for one mean."""
