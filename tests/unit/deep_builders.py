@@ -65,6 +65,12 @@ def scaled(factor: float, loss_factor: float = 1.0) -> StepPair:
     return StepPair(4.8, loss_factor * 4.8, True, classes)
 
 
+def turned(share: float) -> StepPair:
+    """The other setup gives gradients of the same size that are apart by a share of it."""
+    norms = (("lora_A", 0.5), ("lora_B", 2.0))
+    return StepPair(4.8, 4.8, True, {name: ClassDifference(norm, norm, share * norm) for name, norm in norms})
+
+
 def zeroed(*names: str) -> StepPair:
     """In the other setup, gradients of these classes are present and zero."""
     norms = {"lora_A": 0.5, "lora_B": 2.0}

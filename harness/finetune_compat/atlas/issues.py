@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from finetune_compat.atlas.survey import Baseline, Sight, State, Survey
 from finetune_compat.checks.codes import DEEP_CHECKS
-from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.checks.ledger import FREEZING, Issue, Ledger, Signature
 from finetune_compat.checks.windows_measured import EdgeBasis, MeasuredEdge, bases_of
 from finetune_compat.contract.records import REPORTED, Frame, Observation
 from finetune_compat.history.search import History
@@ -248,8 +248,7 @@ def _reached(sight: Sight, issue: Issue) -> bool:
 
 
 def _chains(seen: Observation, issue: Issue) -> Iterable[Chain]:
-    freezes = any(signature.froze for signature in issue.shows)
-    if freezes:
+    if any(signature.check in FREEZING for signature in issue.shows):
         for freeze in seen.freezes:
             yield Chain(_library_part(freeze.frames), "", seen.stack.name, seen.stack.resolved)
     elif seen.error and any(signature.error for signature in issue.shows):

@@ -821,5 +821,8 @@ _TABLE = (
 CODES: Mapping[str, Code] = MappingProxyType({code.code: code for code in _TABLE})
 """Every code, by name."""
 
+ENDING = "F001"
+"""The check that fails if an error ends a flow and no other check explains the error."""
+
 DEEP_CHECKS = frozenset(code.code for code in _TABLE if code.tier is Tier.DEEP)
 """Codes of the checks whose data only the deep tier measures."""

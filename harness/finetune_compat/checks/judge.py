@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from finetune_compat.checks.case import Case, before_training, freeze_line
 from finetune_compat.checks.cell_checks import ENGINE
-from finetune_compat.checks.codes import CODES, DEEP_CHECKS, AppliesTo
-from finetune_compat.checks.measures import MEASURES, cut_off, same_measure
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS, ENDING, AppliesTo
+from finetune_compat.checks.measures import MEASURES, cut_off, gradients_apart, same_measure
 from finetune_compat.checks.reads import fields_of, reading, unrecorded
 from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.records import Area, Failure, Frame, Freeze, Observation, Stage
@@ -204,12 +204,10 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     evidence of it remains.
     """
     gaps = [gap for entry in listed for gap in (*_freeze_gaps(case, entry), *_measure_gaps(case, entry))]
-    # What a constructor froze before it raised has no consequence: no trainer has that model.
-    began = case.seen.error is None or not before_training(case.seen.error)
-    unlisted = [freeze for freeze in case.seen.freezes if began and not any(_froze(freeze, each) for each in listed)]
+    unlisted = [freeze for freeze in case.seen.freezes if not any(_froze(freeze, entry) for entry in listed)]
     if unlisted and not gaps:
         gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in unlisted)}")
-    loud = [entry for entry in listed if entry.check == _ENDS and _ENDS in failed]
+    loud = [entry for entry in listed if entry.check == ENDING and ENDING in failed]
     blocked = [entry for entry in listed if entry.check not in failed]
     missed = [entry for entry in loud or blocked or listed if not _ends_as_listed(case, entry)]
     if missed:
@@ -217,15 +215,14 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     return [*gaps, *_eval_loss_gaps(case)]
 
 
-_ENDS = "F001"
-"""The check that fails if an error ends the flow and no other check explains the error."""
-
-
 def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
-    """Whether the check of an entry failed with the listed lines; if it lists no line, with the listed ending."""
-    if entry.check not in failed:
+    """Whether the check of an entry failed with the listed lines; if it lists no line, with the listed ending. If an
+    error is what is listed, with both.
+    """
+    if entry.check not in failed or _freeze_gaps(case, entry):
         return False
-    return not _freeze_gaps(case, entry) if entry.froze else _ends_as_listed(case, entry)
+    by_lines_alone = entry.froze is not None and entry.check != ENDING
+    return by_lines_alone or _ends_as_listed(case, entry)
 
 
 def _pass_reason(case: Case) -> str:
@@ -264,10 +261,15 @@ def _freezing_stage(case: Case, entry: Deviation) -> Stage:
 
 
 def _untrainable_adapters(case: Case, entry: Deviation) -> int | None:
-    """Adapter parameters that are not trainable at the stage of the check; None without adapters."""
-    census = case.census(Stage.PEFT if entry.check == "C103" else Stage.TRAINER)
+    """Adapter parameters that are not trainable at the stage of the check. Where the constructor of the trainer raised
+    an error, those that were trainable when it was called. None without adapters.
+    """
+    census = case.census(Stage.TRAINER if entry.check in ("C104", "C105") else Stage.PEFT)
     adapters = census.by_area.get(Area.ADAPTER) if census else None
-    return adapters.total - adapters.trainable if adapters else None
+    if census is None or adapters is None:
+        return None
+    # Whatever else is trainable, the listed line did not freeze it: the numbers then differ.
+    return adapters.trainable if entry.check == ENDING else adapters.total - census.trainable
 
 
 def _froze(freeze: Freeze, entry: Deviation) -> bool:
@@ -307,6 +309,12 @@ def _measure_gaps(case: Case, entry: Deviation) -> list[str]:
     """How what a check measured differs from what is listed."""
     if entry.area is not None and not cut_off(case, entry.area):
         return [f"not exactly the tensors of {entry.area} are without gradients"]
+    if entry.apart is not None:
+        apart = gradients_apart(case)
+        if apart is not None and same_measure(apart, entry.apart):
+            return []
+        seen = "no such difference" if apart is None else f"a difference of {apart:.4g}"
+        return [f"{entry.check} measured {seen}, not of {entry.apart:g}"]
     if entry.measured is None:
         return []
     found = MEASURES[entry.check](case)

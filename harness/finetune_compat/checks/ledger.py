@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.checks import Deviation, Symptom
-from finetune_compat.checks.codes import CODES, DEEP_CHECKS
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS, ENDING
 from finetune_compat.checks.harm import Harm, harm
 from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import CATALOG, MODELS
@@ -34,7 +34,9 @@ MEASURED = "measured.json"
 """File with the measured releases, in the folder of the ledger. `compat keep` writes it."""
 
 FREEZING = ("C103", "C104", "C105")
-"""Checks that fail because something froze. Their signatures name the call chain that did."""
+"""Checks that fail because something froze. Their signatures name the call chain that did. One of `ENDING` names it if
+something froze before the error.
+"""
 
 _CHAIN = re.compile(r"[\w./-]+\.py::[\w<>]+( -> [\w./-]+\.py::[\w<>]+)*")
 _PUBLIC = re.compile(r"[a-z]\w*(\.[A-Za-z]\w*)+")
@@ -87,6 +89,10 @@ class Signature:
     """Area of the tensors that the check names: exactly the tensors of this area."""
     measured: float | None = None
     """The value that the check measures (`checks.measures`)."""
+    apart: float | None = None
+    """In place of `measured` where the accumulated gradient is no multiple of the plain one: how far apart they are
+    (`checks.measures.gradients_apart`).
+    """
 
     @property
     def harm(self) -> Harm:
@@ -184,6 +190,7 @@ class Issue:
             symptom=signature.symptom,
             area=signature.area,
             measured=signature.measured,
+            apart=signature.apart,
             feature=signature.feature,
         )
 
@@ -478,9 +485,13 @@ def _evidence_faults(signature: Signature, places: AbstractSet[str]) -> list[tup
         faults.append(("raised", "an error needs the call chain that raised it, and only an error has one"))
     if (signature.error is None) != (signature.stage is None):
         faults.append(("stage", "an error needs the stage at which it is raised, and only an error has one"))
-    if (signature.check in FREEZING) != (signature.froze is not None):
-        faults.append(("froze", f"{', '.join(FREEZING)} need the call chain that froze, and only they have one"))
-    if (signature.check in MEASURES) != (signature.measured is not None):
+    if signature.check in FREEZING and signature.froze is None:
+        faults.append(("froze", f"{', '.join(FREEZING)} need the call chain that froze"))
+    if signature.froze is not None and signature.check not in (*FREEZING, ENDING):
+        faults.append(("froze", f"only {', '.join(FREEZING)} and {ENDING} have a call chain that froze"))
+    if signature.apart is not None and (signature.check != "G402" or signature.measured is not None):
+        faults.append(("apart", "only G402 has it, in place of the measured value"))
+    elif signature.apart is None and (signature.check in MEASURES) != (signature.measured is not None):
         faults.append(("measured", f"{', '.join(MEASURES)} need the measured value, and only they have one"))
     if (signature.check == "G401") != (signature.area is not None):
         faults.append(("area", "G401 needs the area without gradients, and only it has one"))

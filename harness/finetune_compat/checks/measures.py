@@ -34,6 +34,16 @@ def accumulated_gradient(case: Case) -> float | None:
     return factors[0] if along and all(same_measure(factor, factors[0]) for factor in factors) else None
 
 
+def gradients_apart(case: Case) -> float | None:
+    """How far the accumulated gradient is from the plain one where it is not a multiple of it: the largest difference
+    of a class of tensors, as a share of the longer gradient. None if it is a multiple, or was not measured.
+    """
+    pair = case.seen.deep.accumulation if case.seen.deep else None
+    if pair is None or not pair.classes or accumulated_gradient(case) is not None:
+        return None
+    return max(seen.relative for seen in pair.classes.values())
+
+
 MEASURES: Mapping[str, Callable[[Case], float | None]] = {"L501": rows_without_labels, "G402": accumulated_gradient}
 """The measured value, by code."""
 

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from finetune_compat.checks.judge import shows
-from finetune_compat.checks.ledger import Entry, Issue, Ledger
+from finetune_compat.checks.ledger import FREEZING, Entry, Issue, Ledger
 from finetune_compat.contract.records import Observation
 from finetune_compat.contract.script import Run
 from finetune_compat.contract.verdict import Outcome, Verdict, worst
@@ -103,7 +103,7 @@ def _froze(entry: Entry, seen: Observation) -> bool:
     """Whether the listed line froze, in releases of the window."""
     versions = seen.stack.resolved
     return (
-        entry.deviation.froze is not None
+        entry.signature.check in FREEZING
         and entry.signature.holds(seen.variant.precision, seen.device.kind, versions)
         and entry.in_place(versions)
         and any(shows(freeze, entry.deviation) for freeze in seen.freezes)

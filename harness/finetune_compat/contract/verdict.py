@@ -107,6 +107,8 @@ class Deviation:
     """Area of the tensors that the check names: exactly the tensors of this area."""
     measured: float | None = None
     """The value that the check measures (`checks.measures`)."""
+    apart: float | None = None
+    """How far apart two gradients are of which neither is a multiple of the other (`checks.measures`)."""
     feature: str | None = None
     """Applies only on a device that reports this feature."""
     unmeasured: str = ""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Outcome, judge
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.objectives import RULES
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Census, Failure, Frame, Freeze, Observation, Stage, StepPair, Training
@@ -115,6 +116,10 @@ def _raised(change: Callable[[Frame], Frame]) -> Mutation:
     return _failing(lambda error: dataclasses.replace(error, frames=_innermost(error.frames, change)))
 
 
+def _of_another_type(error: Failure) -> Failure:
+    return dataclasses.replace(error, type="KeyError" if error.type != "KeyError" else "IndexError")
+
+
 def _frozen(change: Callable[[Freeze], Freeze]) -> Mutation:
     def mutate(seen: Observation) -> Observation | None:
         return dataclasses.replace(seen, freezes=tuple(map(change, seen.freezes))) if seen.freezes else None
@@ -208,6 +213,8 @@ def _half_masked(seen: Observation) -> Observation | None:
 
 
 def _halved(*fields: str) -> Mutation:
+    """Not of generations: their eval loss is about 0 whatever the model is, and no check compares its size."""
+
     def change(training: Training) -> Training | None:
         values = {field: getattr(training, field) for field in fields}
         if any(value is None or not math.isfinite(value) for value in values.values()):
@@ -215,7 +222,11 @@ def _halved(*fields: str) -> Mutation:
         halves = {field: value / 2 for field, value in values.items()}
         return dataclasses.replace(training, **halves)
 
-    return _trained(change)
+    def mutate(seen: Observation) -> Observation | None:
+        rules = RULES[flow_named(seen.flow).objective]
+        return None if rules.generated else _trained(change)(seen)
+
+    return mutate
 
 
 def _set(**fields: object) -> Mutation:
@@ -357,7 +368,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     "the same error, raised in another package": _raised(_of_another_package),
     "the same error, raised by another function": _raised(_of_another_function),
     "the same error at another stage": _failing(lambda error: dataclasses.replace(error, stage=Stage.RELOAD)),
-    "another type of error": _failing(lambda error: dataclasses.replace(error, type="KeyError")),
+    "another type of error": _failing(_of_another_type),
     "another message of the error": _failing(lambda error: dataclasses.replace(error, message="unrelated")),
     "frozen by another function of the file": _froze(_of_another_function),
     "frozen in another package": _froze(_of_another_package),

@@ -117,7 +117,9 @@ def test_a_chain_has_the_versions_of_the_newest_stack_that_has_it() -> None:
 def test_an_issue_that_a_script_shows_has_the_releases_of_its_edges() -> None:
     """No cell could show it, so the stacks of the baselines are not among its releases."""
     shown = Scripted(windows={"peft": "<0.18.0"}, script="x", error="AssertionError", harm=Harm.LEARNS_NOTHING)
-    issue = dataclasses.replace(b.issue(), shows=(), scripts=(shown,))
+    issue = dataclasses.replace(
+        b.issue(), id="peft#1", shows=(), scripts=(shown,)
+    )  # cells show the one of the builders
     sides = [Side(version=text, stack=f"peft{text}", versions={}, shows="") for text in ("0.17.1", "0.18.0")]
     edge = MeasuredEdge(
         issue=issue.id,

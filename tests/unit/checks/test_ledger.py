@@ -146,7 +146,7 @@ def test_the_committed_ledger_is_sound() -> None:
         (
             FREEZE,
             "",
-            "issue[0].shows[0].froze: C103, C104, C105 need the call chain that froze, and only they have one",
+            "issue[0].shows[0].froze: C103, C104, C105 need the call chain that froze",
         ),
         (
             FREEZE,
@@ -167,6 +167,16 @@ def test_the_committed_ledger_is_sound() -> None:
             'symptom = "flat"',
             'error = "no labels"\nraised = "a.py::f"\nstage = "training"',
             "issue[0].shows[0].error: 'no labels' does not begin with the type (such as ValueError: no labels)",
+        ),
+        (
+            '"C104"',
+            '"G406"',
+            "issue[0].shows[0].froze: only C103, C104, C105 and F001 have a call chain that froze",
+        ),
+        (
+            'symptom = "flat"',
+            'symptom = "flat"\napart = 0.5',
+            "issue[0].shows[0].apart: only G402 has it, in place of the measured value",
         ),
         (
             'symptom = "flat"',

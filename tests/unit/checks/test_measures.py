@@ -12,6 +12,7 @@ from finetune_compat.checks.measures import (
     SAME_MEASURE,
     accumulated_gradient,
     cut_off,
+    gradients_apart,
     rows_without_labels,
     same_measure,
 )
@@ -107,3 +108,10 @@ def test_a_part_is_not_cut_off_where_others_have_no_gradient_either() -> None:
     assert not cut_off(case(one_more), Area.VISION)
     assert not cut_off(case(another), Area.VISION)
     assert not cut_off(case(dataclasses.replace(seen, training=None)), Area.VISION)
+
+
+def test_g402_measures_how_far_apart_gradients_are_that_are_no_multiples() -> None:
+    """A multiple has a size of its own, and without the deep tier there is neither."""
+    assert gradients_apart(case(d.changed(d.deep(), accumulation=d.turned(0.3)))) == pytest.approx(0.3)
+    assert gradients_apart(case(d.changed(d.deep(), accumulation=d.scaled(4.0)))) is None
+    assert gradients_apart(case(b.healthy())) is None

@@ -10,7 +10,7 @@ import pytest
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.checks.recognition import CONDITIONS, applying, named, with_applying
 from finetune_compat.checks.script_checks import judge_run
-from finetune_compat.contract.records import Frame, Precision
+from finetune_compat.contract.records import Frame, Precision, Stage
 from finetune_compat.contract.script import Run
 from finetune_compat.contract.verdict import Outcome, Verdict
 
@@ -118,3 +118,10 @@ def test_checkpointing_is_a_condition_too() -> None:
     plain = dataclasses.replace(made.seen.variant, gradient_checkpointing=False)
     without = dataclasses.replace(made, seen=dataclasses.replace(made.seen, variant=plain))
     assert (CONDITIONS["G403"](made), CONDITIONS["G403"](without)) == ("gradient checkpointing", "")
+
+
+def test_the_freeze_beside_a_listed_error_names_no_issue() -> None:
+    """trl#3980 lists an error after the freeze of trl#3926: another error after it is not that one."""
+    made = on(p.run(b.failed(b.frozen(b.healthy("sft-peft-model", p.NF4)), "KeyError", "x", Stage.TRAINER)), "0.22.2")
+    assert "F001" in judge_run(made).failing
+    assert "trl#3980" not in verdict(made).issues

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.checks import Outcome
+from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.judge import missing_for
 from finetune_compat.checks.ledger import MEASURED, Issue, Place, Signature, load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on, flow_named
@@ -216,11 +217,36 @@ def applies(signature: Signature, seen: Observation) -> bool:
     return signature.takes_in(seen.flow, seen.variant, seen.device.kind, seen.stack.resolved)
 
 
+@cache
+def of_flow(flow: str) -> tuple[Observation, ...]:
+    return tuple(seen for seen in observations() if seen.flow == flow)
+
+
+def measured_with(signature: Signature, package: str) -> tuple[Version, ...]:
+    """The releases of a package in the cells that are all else that a signature says.
+
+    Others prove nothing about an edge: a row has one release of each package, so most pairs of releases never ran.
+    """
+    others = {name: window for name, window in signature.windows.items() if name != package}
+    rest = dataclasses.replace(signature, windows=others)
+    able = (
+        seen
+        for flow in dict.fromkeys(signature.flows)
+        for seen in of_flow(flow)
+        if applies(rest, seen) and has_data(rest, seen)
+    )
+    return tuple(sorted({Version(seen.stack.resolved[package]) for seen in able}))
+
+
+def has_data(signature: Signature, seen: Observation) -> bool:
+    return seen.deep is not None or signature.check not in DEEP_CHECKS
+
+
 def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
     """Move one edge of one window by one measured release, outwards and inwards."""
     for package, window in signature.windows.items():
         moves = holes if window.startswith("!=") else edges
-        for how, moved in moves(window, measured(package)):
+        for how, moved in moves(window, measured_with(signature, package)):
             windows = {**signature.windows, package: moved}
             yield package, how, dataclasses.replace(signature, windows=windows)
 

@@ -77,3 +77,21 @@ def test_a_run_without_an_xfail_tells_nothing(tmp_path: Path, capsys: pytest.Cap
     run = b.stored(tmp_path / "run", [b.ran(seen)], seen)
     assert hidden_command(str(run)) is ExitCode.COULD_NOT_TELL
     assert "0 xfails" in capsys.readouterr().out
+
+
+def test_another_type_of_error_is_another_one() -> None:
+    """Also of a KeyError."""
+    seen = b.failed(b.healthy(), "KeyError", "x", Stage.TRAINING)
+    changed = MUTATIONS["another type of error"](seen)
+    assert changed is not None
+    assert changed.error is not None
+    assert changed.error.type == "IndexError"
+
+
+def test_the_eval_loss_of_generations_is_no_fault_of_another_size() -> None:
+    """It is about 0 whatever the model is; that it is not finite, or missing, is still one."""
+    seen = next(
+        seen for seen in xfails_of(places().baselines / "cpu") if seen.flow == "grpo-peft-config" and seen.training
+    )
+    assert MUTATIONS["eval loss halved"](seen) is None
+    assert MUTATIONS["eval loss NaN"](seen) is not None
