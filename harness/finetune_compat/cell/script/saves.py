@@ -144,8 +144,8 @@ def compared(model: nn.Module, directory: Path, changed: Changed) -> SavedAdapte
 
 
 def of_tensors(model: nn.Module, saved: Any, before: Savings) -> SavedAdapter | None:
-    """Which trained tensors outside the adapter layers, such as a head in `modules_to_save`, are missing in a mapping of
-    tensors that the script saves by itself; None if it holds one of them, or no tensor of the adapters: then nothing
+    """Which trained tensors outside the adapter layers, such as a head in `modules_to_save`, are missing in a mapping
+    of tensors that the script saves by itself; None if it holds one of them, or no tensor of the adapters: then nothing
     shows what else the script saves.
 
     Args:
