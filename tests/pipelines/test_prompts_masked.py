@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from finetune_compat.cell.script import random_states
-from finetune_compat.cell.script.leading_masks import LeadingMasks
+from finetune_compat.cell.script.leading_masks import LeadingMasks, PaddedMasks
 from finetune_compat.cell.script.markers import missing
 
 MASK = -100
@@ -61,6 +61,45 @@ def test_the_length_of_a_tensor_or_of_a_result_masks_too_little(masked: int) -> 
 )
 def test_other_masks_are_right(found: LeadingMasks, prompts: set[tuple[int, ...]], special: Sequence[int]) -> None:
     assert found.of(prompts, special) is None
+
+
+def padded(masked: Sequence[int], fills: Sequence[int]) -> PaddedMasks:
+    """Rows with `fills` padding tokens before each in turn, of whose own tokens the first `masked` are no labels."""
+    found = PaddedMasks()
+    for number, row in enumerate(ROWS):
+        fill = fills[number % len(fills)]
+        ids = torch.tensor([[0] * fill + row])
+        learned = torch.ones_like(ids, dtype=torch.bool)
+        learned[0, : fill + masked[number % len(masked)]] = False
+        real = torch.arange(ids.shape[1])[None] >= fill
+        found.note(ids, learned, real)
+    return found
+
+
+def test_a_prompt_that_is_masked_by_its_length_with_the_padding_before_it() -> None:
+    """Of a prompt of 4 tokens 3, 1 and 0 are masked, behind 1, 3 and 6 padding tokens."""
+    assert padded([3, 1, 0], [1, 3, 6]).of(PROMPTS) == len(ROWS)
+    # Rows without padding are masked rightly.
+    assert padded([4, 2], [0, 2]).of(PROMPTS) == len(ROWS) // 2
+
+
+@pytest.mark.parametrize(
+    ("found", "prompts"),
+    [
+        (padded([4], [1, 3]), PROMPTS),
+        # Nothing is masked, as where the whole row is meant to be learned.
+        (padded([0], [4, 6]), PROMPTS),
+        (padded([0], [0]), PROMPTS),
+        (padded([3, 2], [1, 3]), PROMPTS),
+        (padded([3, 1], [1, 3]), {(1, 2)}),
+        (padded([3, 1], [1, 3]), set()),
+        # Another prompt of the script is as long as what is masked.
+        (padded([3], [1]), {PROMPT, PROMPT[:3]}),
+    ],
+    ids=["whole", "none", "no padding", "no length", "others", "not read", "shorter prompt"],
+)
+def test_other_masks_behind_padding(found: PaddedMasks, prompts: set[tuple[int, ...]]) -> None:
+    assert found.of(prompts) == 0
 
 
 class Collator:

@@ -339,7 +339,7 @@ def _weights(run: Run) -> str | None:
     if not moved and training.subject_finite and (due := _no_change_is_due(run, training)):
         raise NotApplicable(due)
     if wrong := rules.weights_wrong(moved=moved, finite=training.subject_finite):
-        return wrong
+        return f"{wrong}{_cut_off(run, training)}" if training.subject_finite else wrong
     # Without adapters, a script may train only a part of the model.
     if not run.asks_for_adapters:
         return None
@@ -350,6 +350,19 @@ def _weights(run: Run) -> str | None:
     if not places:
         return None
     return f"while others changed, nothing changed in {', '.join(places)}{_clipped(run, training)}"
+
+
+def _cut_off(run: Run, training: Training) -> str:
+    """A part of a message: trained parameters outside the adapters get gradients, and the adapters none; else empty."""
+    if not run.idle or len(run.idle) >= training.gradients.tensors:
+        return ""
+    by = (
+        "reentrant gradient checkpointing cuts off layers whose input needs no gradient, and "
+        "enable_input_require_grads acts on token embeddings alone; pass use_reentrant=False"
+        if run.seen.variant.gradient_checkpointing
+        else "the forward pass leaves them out, or runs under no_grad"
+    )
+    return f", and {len(run.idle)} trainable tensors never got a gradient, though others did: {by}"
 
 
 def _clipped(run: Run, training: Training) -> str:
@@ -405,6 +418,12 @@ def _resume_keeps(run: Run) -> str | None:
         return (
             f"the adapter {names}, which an earlier stage of this script trained on the same rows and saved, was "
             f"loaded and is never active: training starts again with a fresh adapter"
+        )
+    if run.resume_unloaded is not None and run.resume_unloaded[0]:
+        missing, trained = run.resume_unloaded
+        return (
+            f"{missing} of {trained} trained tensors do not have the values of the checkpoint when it is loaded: the "
+            f"resume leaves them as they were made. Look for load_state_dict(strict=False), and for other names"
         )
     if not run.resume_resets:
         return None

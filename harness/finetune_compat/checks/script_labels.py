@@ -127,6 +127,12 @@ def prompt_learned(run: Run) -> str | None:
             f"of them: len() of a tensor [1, tokens] is 1, and of a tokenizer's result the number of its fields"
             f"{_row(lesson)}"
         )
+    if lesson.padding_masked:
+        return (
+            f"in {lesson.padding_masked} of {lesson.rows} rows the prompt is learned, whole or in part: the labels "
+            f"mask the length of the prompt from the beginning of the row, and padding stands there. Mask it after "
+            f"the padding, or pad on the right{_row(lesson)}"
+        )
     if lesson.masked_by_data is None:
         raise NotApplicable("the data set has no labels of its own")
     if not lesson.masked_by_data or lesson.masked:

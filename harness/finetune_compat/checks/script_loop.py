@@ -65,8 +65,8 @@ def rows_repeated(run: Run) -> str | None:
 def held_out_trained(run: Run) -> str | None:
     """B106: held-out rows are not trained on."""
     seen = _seen(run)
-    if seen.held_out_tail:
-        return "the evaluation set is the end of the training set, which still has these rows: eval loss shows memory"
+    if seen.held_out_part:
+        return _cut_and_left(seen, run.metric)
     if seen.held_out < FEWEST_ROWS:
         raise NotApplicable("training rows and held-out rows could not be compared")
     if seen.held_out_trained == seen.held_out and not seen.held_out_copies:
@@ -78,6 +78,22 @@ def held_out_trained(run: Run) -> str | None:
     return (
         f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory{how}"
     )
+
+
+def _cut_and_left(seen: Seen, metric: str) -> str:
+    """What is wrong with an evaluation set that was cut from the training set and left in it.
+
+    Raises:
+        NotApplicable: nothing shows that it was to be held out. A script may measure how far the model fits its rows.
+    """
+    shared = f"the evaluation set is the {seen.held_out_part} of the training set, which still has these rows"
+    if seen.held_out_name:
+        return f"{shared}, and the script calls it {seen.held_out_name!r}: eval loss shows memory"
+    if metric:
+        return (
+            f"{shared}, and {metric.partition(' ')[2]} on it chooses the best checkpoint: the one that memorises most"
+        )
+    raise NotApplicable(f"{shared}, and the script does not say that it is held out: eval loss shows fit to these rows")
 
 
 def one_sided(run: Run) -> str | None:
@@ -252,11 +268,14 @@ def pairs_the_same_way(run: Run) -> str | None:
         return None
     right = round(after * rows)
     chance = sum(math.comb(rows, count) for count in range(right + 1)) / 2**rows
-    if after >= before or chance > BY_CHANCE:
+    # A policy that is its own reference prefers no row: every pair is a tie, and the accuracy is 0.
+    ties = math.isclose(training.eval_before, math.log(2), abs_tol=1e-6)
+    if (after >= before and not ties) or chance > BY_CHANCE:
         return None
+    earlier = "they were ties" if ties else f"in {round(before * rows)}"
     return (
-        f"on {rows} held-out pairs the chosen row is preferred in {right} (before training in {round(before * rows)}), "
-        f"which is fewer than chance gives: chosen and rejected are swapped in the training or in the held-out rows"
+        f"on {rows} held-out pairs the chosen row is preferred in {right} (before training {earlier}), which is fewer "
+        f"than chance gives: chosen and rejected are swapped in the training or in the held-out rows"
     )
 
 

@@ -115,6 +115,10 @@ class Lesson:
     """Tokens that the `labels` of the first rows of the data set mask; None if it has no such labels."""
     shown: str = ""
     """The first row as text. What is learned is in square brackets."""
+    padding_masked: int = 0
+    """Rows of which a part of the prompt is learned, because the script, which tokenizes the prompt alone, masks its
+    length together with the padding before it; 0 unless that explains the labels of all rows.
+    """
     prompt_masked: tuple[int, int] | None = None
     """Tokens that the labels of every row mask at its beginning, and tokens of the longest prompt, where the script
     tokenizes the prompts alone and their lengths are greater; else None.
@@ -154,8 +158,12 @@ class Seen:
     """The number of times that repeated rows occur in both sets together, where other rows occur once: rows were copied
     before the split. 0 if nothing shows that.
     """
-    held_out_tail: bool = False
-    """Whether the evaluation set is the end of the training set, cut from it and left in it."""
+    held_out_part: str = ""
+    """`end` or `beginning`, if the evaluation set is that part of the training set, cut from it and left in it."""
+    held_out_name: str = ""
+    """The name by which the script says that this evaluation set is held out (example: `validation`); empty if there is
+    none.
+    """
     first_batch: tuple[float, float] | None = None
     """Mean loss of the first batch's labelled tokens before and after training, by a causal model's own logits."""
     evaluates_alike: bool | None = None
@@ -371,6 +379,10 @@ class Run:
     """Share of held-out pairs whose chosen row is preferred, before and after training; None if not reported."""
     resume_resets: bool = False
     """Whether the weights differ between the end of a resume, when the checkpoint is loaded, and the first step."""
+    resume_unloaded: tuple[int, int] | None = None
+    """Trained tensors that do not have the values of the checkpoint when it is loaded, and all trained tensors; None if
+    the trainer did not load a checkpoint that was made in this process.
+    """
 
     @property
     def full_steps(self) -> float | None:

@@ -590,6 +590,13 @@ def test_a_resume_that_loses_the_weights_of_its_checkpoint_is_a_fault() -> None:
     assert judge_run(run(resume_resets=True)).failing == ("A206",)
 
 
+def test_a_resume_that_does_not_load_its_checkpoint() -> None:
+    verdict = judge_run(run(resume_unloaded=(21, 28)))
+    assert verdict.failing == ("A206",)
+    assert "21 of 28 trained tensors do not have the values of the checkpoint" in verdict.reason
+    assert judge_run(run(resume_unloaded=(0, 28))).outcome is Outcome.PASS
+
+
 def test_an_argument_that_the_release_does_not_have_is_a_fault() -> None:
     """Python raises it in the line of the script, before any model is loaded."""
     error = Failure("TypeError", "SFTConfig.__init__() got ...", Stage.IMPORT, (OWN_LINE,))

@@ -58,6 +58,7 @@ def test_without_a_lesson_nothing_is_judged() -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
+        ({"padding_masked": 7}, "L505", "in 7 of 8 rows the prompt is learned, whole or in part"),
         ({"prompt_masked": (1, 9)}, "L505", "prompts alone, of up to 9 tokens, and the labels of each row mask 1"),
         ({"masked": 0, "marker_missing": "### Answer:"}, "L505", "up to the marker '### Answer:', and no row has"),
         ({"ends_learned": 0}, "L502", ("stands in 80 of 80 rows and is a label in none: the model",)),

@@ -58,9 +58,12 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (seen(same_as_last=5), "B105"),
         (seen(data_rows=None, same_as_last=5), "B105"),
         (seen(held_out_trained=12), "B106"),
-        (seen(held_out_trained=16, held_out_tail=True), "B106"),
+        (seen(held_out_trained=16, held_out_part="end", held_out_name="validation"), "B106"),
+        (seen(held_out_trained=16, held_out_part="beginning", held_out_name="held_out"), "B106"),
+        # The best checkpoint is chosen by rows that were trained on.
+        (dataclasses.replace(seen(held_out_trained=16, held_out_part="end"), metric="smaller eval_loss"), "B106"),
         # The rows of a preference set have no tokens to compare.
-        (seen(held_out=0, held_out_trained=0, held_out_tail=True), "B106"),
+        (seen(held_out=0, held_out_trained=0, held_out_part="end", held_out_name="test"), "B106"),
         (seen(held_out_trained=16, held_out_copies=4), "B106"),
         (seen(pairs=40, pairs_alike=40), "L506"),
         (seen(class_labels=80, classes=1), "L506"),
@@ -91,6 +94,8 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (run(put_back=PutBack(itself=True)), "E816"),
         # 4 of 24 pairs: by chance once in 1,300 evaluations.
         (TURNED, "E817"),
+        # Before training, a policy is its own reference: all pairs are ties, and the accuracy is 0.
+        (dataclasses.replace(training(TURNED, eval_before=math.log(2)), accuracy=(0.0, 0.0)), "E817"),
         (run(unscaled="8 times too small: the scaling (lora_alpha / r) is left out"), "A203"),
         (run(reloads=(Reload(what="adapter", difference=0.3, allowed=1e-3),)), "A203"),
         (run(reloads=(Reload(what="model", difference=None, allowed=0.0, error="ValueError: shape"),)), "A203"),
@@ -111,8 +116,9 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         dataclasses.replace(seen(data_rows=None, same_as_last=9), trainer=None),
         # Rare rows are taken several times.
         seen(distinct=20),
-        # The evaluation set is a part of the training set.
+        # The evaluation set is a part of the training set, and nothing says that it is held out.
         seen(held_out_trained=16),
+        seen(held_out_trained=16, held_out_part="end"),
         # Rare rows were copied after the split.
         seen(held_out_trained=0, held_out_copies=4),
         # A few rows are of one class by chance.
@@ -134,6 +140,8 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         run(put_back=PutBack(compared=28)),
         # A model that memorises its rows guesses: 8 of 24 or fewer are right once in 13 evaluations.
         dataclasses.replace(TURNED, accuracy=(14 / 24, 8 / 24)),
+        # All pairs were ties before, and chance explains 8 of 24 after.
+        dataclasses.replace(training(TURNED, eval_before=math.log(2)), accuracy=(0.0, 8 / 24)),
         # It was as low before training, or the eval loss fell.
         dataclasses.replace(TURNED, accuracy=(4 / 24, 4 / 24)),
         training(TURNED, eval_before=0.91, eval_after=0.69),

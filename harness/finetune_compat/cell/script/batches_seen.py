@@ -42,8 +42,7 @@ class BatchLog:
         self.evaluates_alike: bool | None = None
         self.stale_from: int | None = None
         self.metrics_vary: bool | None = None
-        self.tail = False
-        """As `Seen.held_out_tail`."""
+        self.cut = held_out.Cut()
         self.probe: Mapping[str, torch.Tensor] | None = None
         """A few tokens of the first batch."""
         self._groups = self._groups_alike = 0
@@ -116,7 +115,8 @@ class BatchLog:
             held_out=shared.rows,
             held_out_trained=shared.trained,
             held_out_copies=shared.copies,
-            held_out_tail=self.tail,
+            held_out_part=self.cut.part,
+            held_out_name=self.cut.name,
         )
 
     @contextmanager

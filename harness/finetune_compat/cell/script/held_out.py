@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,27 @@ class Shared:
     copies: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An evaluation set that was cut from the training set, which still has its rows."""
+
+    part: str = ""
+    """As `Seen.held_out_part`."""
+    name: str = ""
+    """As `Seen.held_out_name`."""
+
+
 def compared(trainer: Any) -> Shared:
-    """Compare the evaluation set of `trainer`, or the first of several, with its training set. Nothing is compared
-    without a trainer.
+    """Compare the evaluation set of `trainer` with its training set; of several the one that is in it in part, if there
+    is one. Nothing is compared without a trainer.
     """
-    training, evaluation = tokens_of(getattr(trainer, "train_dataset", None)), tokens_of(_evaluation_set(trainer))
-    if not training or not evaluation:
-        return Shared()
+    training = tokens_of(getattr(trainer, "train_dataset", None))
+    sets = [rows for rows in map(tokens_of, _named_sets(getattr(trainer, "eval_dataset", None)).values()) if rows]
+    found = [_compared(training, rows) for rows in sets] if training else []
+    return max(found, key=lambda one: (one.trained < one.rows or one.copies > 0, one.trained), default=Shared())
+
+
+def _compared(training: Sequence[Hashable], evaluation: Sequence[Hashable]) -> Shared:
     trained = set(training)
     copies = copies_of(training, evaluation)
     if len(trained) < _DIFFERENT * len(training) and not copies:
@@ -43,9 +58,9 @@ def compared(trainer: Any) -> Shared:
     return Shared(len(evaluation), sum(row in trained for row in evaluation), copies)
 
 
-def _evaluation_set(trainer: Any) -> Any:
-    held_out = getattr(trainer, "eval_dataset", None)
-    return next(iter(held_out.values()), None) if isinstance(held_out, dict) else held_out
+def _named_sets(held_out: Any) -> Mapping[str, Any]:
+    """The evaluation sets that a trainer is given, by name. A single one has no name."""
+    return held_out if isinstance(held_out, dict) else {"": held_out}
 
 
 def copies_of(training: Sequence[Hashable], evaluation: Sequence[Hashable]) -> int:
@@ -61,22 +76,40 @@ def copies_of(training: Sequence[Hashable], evaluation: Sequence[Hashable]) -> i
     return copies if shows else 0
 
 
-def is_tail(given: Mapping[str, Any]) -> bool:
-    """Whether the evaluation set among a trainer's arguments was cut from the end of its training set, which still has
-    these rows. A set of training rows that is to be watched is taken from the beginning, or at random.
+_HELD_OUT = re.compile(r"(?i)held.?out|hold.?out|unseen|(?<!in)valid|(?<![a-z])(val|test|dev)(?![a-z])")
+"""Names that say that no row is trained on. `eval` does not: rows that are trained on may be evaluated too."""
+
+
+def cut_of(given: Mapping[str, Any], names_of: Callable[[Any], Sequence[str]]) -> Cut:
+    """The evaluation set among a trainer's arguments that was cut from the training set and left in it; of several the
+    first that is said to be held out.
+
+    Args:
+        given: the arguments of the trainer by name.
+        names_of: the names that the script has for an object.
     """
-    training: Any = given.get("train_dataset")
-    evaluation: Any = given.get("eval_dataset")
+    training = given.get("train_dataset")
+    found = []
+    for key, rows in _named_sets(given.get("eval_dataset")).items():
+        if part := _part_of(training, rows):
+            names = filter(_HELD_OUT.search, (str(key), *names_of(rows)))
+            found.append(Cut(part, next(names, "")))
+    return next((cut for cut in found if cut.name), next(iter(found), Cut()))
+
+
+def _part_of(training: Any, evaluation: Any) -> str:
+    """As `Seen.held_out_part`."""
     if not (_is_table(training) and _is_table(evaluation)):
-        return False
+        return ""
     rows, cut = len(training), len(evaluation)
     if not 0 < 2 * cut < rows:
-        return False
+        return ""
     with suppress(AttributeError):  # a private attribute: the digest of how a data set was made
-        last = range(rows - cut, rows)
-        tails = (training.select(last), training.select(list(last)))
-        return any(tail._fingerprint == evaluation._fingerprint for tail in tails)
-    return False
+        for part, places in (("end", range(rows - cut, rows)), ("beginning", range(cut))):
+            parts = (training.select(places), training.select(list(places)))
+            if any(one._fingerprint == evaluation._fingerprint for one in parts):
+                return part
+    return ""
 
 
 def _is_table(rows: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from finetune_compat.cell.instruments.batches import Batch, LabelLog
 from finetune_compat.cell.script import markers
-from finetune_compat.cell.script.leading_masks import LeadingMasks
+from finetune_compat.cell.script.leading_masks import LeadingMasks, PaddedMasks
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, root
 from finetune_compat.contract.redaction import redact
@@ -241,6 +241,7 @@ class Teaching:
         marker = [] if lesson.masked or lesson.foreign else markers.missing(self._trainer, self._tokens.tokenizer)
         return dataclasses.replace(
             lesson,
+            padding_masked=self._log.padded.of(self._found.prompts),
             prompt_masked=self._log.leading.of(self._found.prompts, self._tokens.special),
             marker_missing=self._tokens.text(marker) if marker else "",
         )
@@ -264,7 +265,7 @@ class LessonLog:
         """Tokens from `new_from` on that occur in the rows."""
         self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self._lengths: set[int] = set()
-        self.leading = LeadingMasks()
+        self.leading, self.padded = LeadingMasks(), PaddedMasks()
         self._by_model, self._pad_is_end = True, tokens.pad in tokens.ends
         self._shown = ""
 
@@ -277,6 +278,7 @@ class LessonLog:
             self._counts[name] += count
         if not self._decodes:
             self.leading.note(row.ids, row.learned, row.real)
+            self.padded.note(row.ids, row.learned, row.real)
         self._lengths |= set(row.real.sum(dim=1).tolist())
         if self._new_from is not None:
             self.used |= set(row.ids[row.real & (row.ids >= self._new_from)].unique().tolist())

@@ -23,9 +23,11 @@ from finetune_compat.cell.instruments import census, emulation, freezes
 from finetune_compat.cell.instruments.live import rewards_make_the_gradient
 from finetune_compat.cell.script import held_out, saves, targets, without_gpu
 from finetune_compat.cell.script.additions import Additions
+from finetune_compat.cell.script.checkpoints import Checkpoints
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.own import names_of
 from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
 from finetune_compat.contract.cell_id import CellId
@@ -115,7 +117,8 @@ class Observer:
         self._depth = self._saving = 0
         self._wants_adapters = False
         self._handed: Census | None = None
-        self._tail = False
+        self._cut = held_out.Cut()
+        self._checkpoints = Checkpoints()
         self.loops = Loops(
             lambda: bool(self._training or self._building),
             lambda error: self.notes.miss(f"a loop of the script: the instrument failed ({error})"),
@@ -342,7 +345,8 @@ class Observer:
                 self._note_saved(saved)
             if not self._saving and not self._training:
                 for run in self._trained:
-                    run.found.saved_more = run.found.saved_more or _may_hold(saved, run.story)
+                    with self._instrument("the saved tensors"):
+                        self._note_saved_tensors(run, saved)
             self._saving += 1
             try:
                 result = original(*args, **kwargs)
@@ -355,6 +359,18 @@ class Observer:
             return result
 
         return save
+
+    def _note_saved_tensors(self, run: _Trained, saved: Any) -> None:
+        """Note whether `saved`, which the script saves by itself, may hold what was trained outside the adapters."""
+        model, found = run.story.model(), run.found
+        lacks = None
+        # A trainer that saves checkpoints has saved everything.
+        if isinstance(saved, Mapping) and model is not None and run.savings is not None and not run.saves:
+            lacks = saves.of_tensors(model, saved, run.savings)
+        if lacks is None:
+            found.saved_more = found.saved_more or _may_hold(saved, run.story)
+        else:
+            found.saved = found.saved or lacks
 
     def _load_again(self, model: nn.Module, place: Path) -> None:
         if self._training or self._saving:
@@ -399,7 +415,7 @@ class Observer:
         if "train" in own:
             cls.train = self._train(own["train"])
         if "_save_checkpoint" in own:
-            cls._save_checkpoint = self.kept.checkpointing(own["_save_checkpoint"])
+            cls._save_checkpoint = self.kept.checkpointing(self._checkpoints.saving(own["_save_checkpoint"]))
         if "save_model" in own:
             cls.save_model = self.kept.saving(own["save_model"])
         if "push_to_hub" in own:
@@ -417,10 +433,13 @@ class Observer:
                 self._at(Stage.TRAINER)
                 self._handed = None
                 with self._instrument("the model passed to the trainer"):
-                    self._handed = _handed_over(args, kwargs)
-                self._tail = False
+                    model = _model_among(args, kwargs)
+                    self._handed = _handed_over(model)
+                    if model is not None and self._handed is None:
+                        self._stories.of(model).wrapped = False  # the script has merged its adapters, or removed them
+                self._cut = held_out.Cut()
                 with self._instrument("the evaluation set passed to the trainer"):
-                    self._tail = held_out.is_tail(kwargs)
+                    self._cut = held_out.cut_of(kwargs, names_of)
             self._building += 1
             try:
                 original(trainer, *args, **kwargs)
@@ -447,7 +466,7 @@ class Observer:
         run = _Trained(trainer, story, self._flow())
         run.asks_for_adapters = run.asks_for_adapters or self._wants_adapters
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
-        run.handed, run.found.tail = self._handed, self._tail
+        run.handed, run.found.cut_from_training = self._handed, self._cut
         adapted = census.has_adapters(trainer.model)
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
         run.freezes = self.frozen(trainer.model)
@@ -532,7 +551,13 @@ class Observer:
         call = resuming.Call(trainer, args, kwargs, original)
         checkpoint = self._checkpoint(trainer, run, call.wanted) if call.wanted else None
         result = trained.train(
-            trainer, lambda: call.resuming(checkpoint), steps, found, self.notes, again=self._request.after
+            trainer,
+            lambda: call.resuming(checkpoint),
+            steps,
+            found,
+            self.notes,
+            self._checkpoints,
+            again=self._request.after,
         )
         if call.wanted and checkpoint is None:
             self._resume(trainer, run, call.resuming)
@@ -575,7 +600,9 @@ class Observer:
             run.resume_untried = ""
         if not run.resume_untried:
             self.notes.change("there was no checkpoint to resume from: training was resumed from one of its last step")
-            run.found.resets = trained.resume(trainer, lambda: train_from(checkpoint))
+            trained.resume(
+                trainer, lambda: train_from(checkpoint), run.found, self._checkpoints, again=self._request.after
+            )
 
     def _note_error(self, error: Exception, stage: Stage, run: _Trained | None = None) -> None:
         if run is not None:
@@ -652,6 +679,7 @@ class Observer:
             own_idle=run.found.own_idle,
             max_grad_norm=run.max_grad_norm,
             accuracy=_pair(run.found.accuracies),
+            resume_unloaded=run.found.unloaded,
         )
 
     def _looped(self, loop: Loop) -> Run:
@@ -703,13 +731,17 @@ class Observer:
         )
 
 
-def _handed_over(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Census | None:
-    """The census of the model among a trainer's arguments, before the constructor runs; None if it has no adapters.
+def _model_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module | None:
+    """The model among a trainer's arguments; None if there is none, or only its name."""
+    given = [kwargs["model"]] if "model" in kwargs else list(args)
+    return next((one for one in given if isinstance(one, nn.Module)), None)
+
+
+def _handed_over(model: nn.Module | None) -> Census | None:
+    """The census of the model that a trainer is given, before its constructor runs; None if it has no adapters.
 
     A script may add, load, activate or fill adapters after wrapping: this census shows the state that it passes.
     """
-    given = [kwargs["model"]] if "model" in kwargs else list(args)
-    model = next((one for one in given if isinstance(one, nn.Module)), None)
     if model is None or not census.has_adapters(model):
         return None
     return census.take(model, Stage.PEFT, Actor.FLOW, digest=True)

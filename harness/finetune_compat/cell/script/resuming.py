@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from finetune_compat.cell.instruments.fingerprints import fingerprints, read
+from finetune_compat.cell.script.checkpoints import Checkpoints
 from finetune_compat.cell.script.kept import Kept
 
 
@@ -62,11 +63,15 @@ def made(trainer: Any) -> str:
 
 
 class Loading(TrainerCallback):
-    """Notes whether weights differ between the end of loading a checkpoint and the beginning of training."""
+    """Notes whether weights differ between the end of loading a checkpoint and the beginning of training, and whether
+    they are those of the checkpoint.
+    """
 
-    def __init__(self, trained: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, trainer: Any, trained: Mapping[str, nn.Parameter], checkpoints: Checkpoints) -> None:
         self.resets = False
-        self._trained = trained
+        self.unloaded: tuple[int, int] | None = None
+        """As `Run.resume_unloaded`."""
+        self._trainer, self._trained, self._checkpoints = trainer, trained, checkpoints
         self._loaded: list[int] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -78,6 +83,8 @@ class Loading(TrainerCallback):
         def load(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             self._loaded = self._values()
+            place = kwargs.get("resume_from_checkpoint", args[0] if args else None)
+            self.unloaded = self._checkpoints.unloaded(place, self._trainer.model)
             return result
 
         return load
@@ -87,9 +94,9 @@ class Loading(TrainerCallback):
 
 
 @contextmanager
-def watched(trainer: Any, trained: Mapping[str, nn.Parameter]) -> Iterator[Loading]:
-    """While open, follow the checkpoints that `trainer` loads into the parameters `trained`."""
-    note = Loading(trained)
+def watched(trainer: Any, trained: Mapping[str, nn.Parameter], checkpoints: Checkpoints) -> Iterator[Loading]:
+    """While open, follow which of `checkpoints` `trainer` loads into the parameters `trained`."""
+    note = Loading(trainer, trained, checkpoints)
     trainer._load_from_checkpoint = note.loading(trainer._load_from_checkpoint)
     trainer.add_callback(note)
     try:

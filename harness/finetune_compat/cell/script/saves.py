@@ -56,6 +56,10 @@ class Savings:
         elif values:
             self._trained = True
 
+    def has(self, value: Value) -> bool:
+        """Whether a tensor had this value before training."""
+        return value in self._before
+
     def wrote(self, directory: Path) -> None:
         """Note the configuration of an adapter that was just saved to `directory`."""
         for file in directory.glob("**/adapter_config.json"):
@@ -137,6 +141,30 @@ def compared(model: nn.Module, directory: Path, changed: Changed) -> SavedAdapte
         return None
     saved = {_plain(key, adapters) for file in files for key in _keys(file)}
     return SavedAdapter(trained=len(names), missing=tuple(n for n in names if _plain(n, adapters) not in saved))
+
+
+def of_tensors(model: nn.Module, saved: Any, before: Savings) -> SavedAdapter | None:
+    """Which trained tensors outside the adapter layers, such as a head in `modules_to_save`, are missing in a mapping
+    of tensors that the script saves by itself; None if it holds one of them, or no tensor of the adapters: then nothing
+    shows what else the script saves.
+
+    Args:
+        model: the model that was trained.
+        saved: what is passed to the function that saves.
+        before: the values before training.
+    """
+    trained = {name: _value(p) for name, p in model.named_parameters() if p.requires_grad}
+    changed = {name: value for name, value in trained.items() if not before.has(value)}
+    adapted = {name for name in changed if is_adapter(name) and "modules_to_save" not in name.split(".")}
+    held = {_value(tensor) for tensor in _tensors(saved)}
+    others = tuple(name for name in changed if name not in adapted)
+    if (
+        not others
+        or not any(changed[name] in held for name in adapted)
+        or any(changed[name] in held for name in others)
+    ):
+        return None
+    return SavedAdapter(trained=len(others), missing=others)
 
 
 def _keys(file: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from finetune_compat.cell.instruments import census
+from finetune_compat.cell.script.held_out import Cut
 from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
@@ -94,6 +95,8 @@ class Measured:
         self.logged_at: tuple[int, ...] = ()
         self.frozen_after: int | None = None
         self.resets = False
+        self.unloaded: tuple[int, int] | None = None
+        """As `Run.resume_unloaded`."""
         self.seen_batches: Seen | None = None
         self.row_set: frozenset[Hashable] = frozenset()
         """The tokens of the rows that were trained on."""
@@ -101,8 +104,7 @@ class Measured:
         """The adapters on the model when training ended."""
         self.active_adapters: frozenset[str] = frozenset()
         """Those that were active at the end of a step."""
-        self.tail = False
-        """As `Seen.held_out_tail`."""
+        self.cut_from_training = Cut()
         self.reward: tuple[float, ...] = ()
         self.steps_left = 0
         self.adapters: AdapterStates | None = None

@@ -20,6 +20,7 @@ from finetune_compat.cell.instruments.training import Probe, logged
 from finetune_compat.cell.script import after, batches_seen, best, computing, random_states, resuming, taught
 from finetune_compat.cell.script.adapter_states import AdapterLog
 from finetune_compat.cell.script.batches_seen import BatchLog
+from finetune_compat.cell.script.checkpoints import Checkpoints
 from finetune_compat.cell.script.kept_gradients import KeptGradients
 from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
@@ -119,11 +120,19 @@ def own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def train(
-    trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes, *, again: bool | None = None
+    trainer: Any,
+    run: Callable[[], Any],
+    steps: int,
+    found: Measured,
+    notes: Notes,
+    checkpoints: Checkpoints,
+    *,
+    again: bool | None = None,
 ) -> Any:
     """Evaluate, let `run` train for `steps` steps, and evaluate again. Fills `found`, in part if `run` raises.
 
     Args:
+        checkpoints: those that were saved so far.
         again: whether to try the loading of the best checkpoint; None: if the model is small.
 
     Returns:
@@ -136,7 +145,7 @@ def train(
     states, kept = AdapterLog(), KeptGradients(list(trained.values()))
     callbacks = (probe, ends, states, kept)
     batches = BatchLog(trainer.model, trainer)
-    batches.tail = found.tail
+    batches.cut = found.cut_from_training
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -146,7 +155,7 @@ def train(
             heard(trainer.model, counting(labels)),
             teaching.listening(),
             batches_seen.listening(trainer, batches, lambda error: _failed(notes, error)),
-            resuming.watched(trainer, trained) as loading,
+            resuming.watched(trainer, trained, checkpoints) as loading,
             taught.listening(trainer.model) as lessons,
             computing.listening(trainer.model) as computed,
             best.followed(trainer, tried=after.is_due(trainer.model, again)) as loaded,
@@ -164,7 +173,8 @@ def train(
         found.adapters, found.row_set = states.states(), batches.row_set
         found.adapter_names = frozenset(getattr(trainer.model, "peft_config", None) or ())
         found.own_idle = tuple(sorted(probe.gradients._silent & set(probe.own)))
-    found.resets, found.taught, found.probe = loading.resets, lessons.taught(), batches.probe
+    found.resets, found.unloaded = loading.resets, loading.unloaded
+    found.taught, found.probe = lessons.taught(), batches.probe
     found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
     found.active_adapters = frozenset(states.active)
     if loaded is not None:
@@ -222,20 +232,33 @@ def _to_train(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad} or named
 
 
-def resume(trainer: Any, run: Callable[[], Any]) -> bool:
-    """Let `run` resume from a checkpoint for one step.
+def resume(
+    trainer: Any, run: Callable[[], Any], found: Measured, checkpoints: Checkpoints, *, again: bool | None = None
+) -> None:
+    """Let `run` resume from a checkpoint for one step, and note in `found` what it loads.
 
-    Returns:
-        Whether the weights differ between the end of loading the checkpoint and the first step.
+    The model still has the weights of the checkpoint. If it is small, other weights take their place first, so that
+    loading shows. They are put back if the resume does not load them.
+
+    Args:
+        again: whether to do that; None: if the model is small.
     """
-    ends = _Ends(1, trainer.model)
+    ends, trained = _Ends(1, trainer.model), _to_train(trainer.model)
+    kept = [(p, p.detach().clone()) for p in trained.values()] if after.is_due(trainer.model, again) else []
     trainer.add_callback(ends)
-    try:
-        with resuming.watched(trainer, _to_train(trainer.model)) as loading:
+    with resuming.watched(trainer, trained, checkpoints) as loading:
+        try:
+            with torch.no_grad():
+                for parameter, _ in kept:
+                    parameter.add_(1)
             run()
-    finally:
-        trainer.remove_callback(ends)
-    return loading.resets
+        finally:
+            trainer.remove_callback(ends)
+            if loading.unloaded is None or loading.unloaded[0]:
+                with torch.no_grad():
+                    for parameter, before in kept:
+                        parameter.copy_(before)
+    found.resets, found.unloaded = loading.resets, loading.unloaded
 
 
 def _rewards_alike(log: Sequence[Mapping[str, Any]]) -> bool | None:

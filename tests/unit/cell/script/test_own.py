@@ -6,7 +6,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from finetune_compat.cell.script.own import is_own
+from finetune_compat.cell.script.own import is_own, names_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,24 @@ def test_a_module_is_the_script_s_unless_it_is_installed(
 
 def test_the_main_module_is_the_script() -> None:
     assert is_own("__main__")
+
+
+ROWS = object()
+
+
+def test_names_are_those_of_the_functions_that_run_and_of_their_modules() -> None:
+    def inner(given: object) -> tuple[str, ...]:
+        return names_of(given)
+
+    held_out = ROWS
+    assert {"given", "held_out", "ROWS"} <= {*inner(held_out)}
+    found = names_of(object())
+    assert found == ()
+
+
+def test_names_in_a_library_are_not_the_script_s() -> None:
+    scope: dict[str, object] = {"names_of": names_of}
+    code = "def build(held_out):\n    return names_of(held_out)\n"
+    exec(compile(code, "/env/lib/python3.11/site-packages/trl/trainer.py", "exec"), scope)  # noqa: S102
+    value = object()
+    assert scope["build"](value) == ("value",)  # type: ignore[operator]
