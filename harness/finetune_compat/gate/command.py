@@ -28,7 +28,7 @@ from finetune_compat.gate.foretold import foretold, word
 from finetune_compat.gate.inputs import read_side, read_target, read_upgrade
 from finetune_compat.gate.known import HeldStack, Known, NotHeld, order, read_known
 from finetune_compat.gate.live import Watcher
-from finetune_compat.gate.policy import load_policy
+from finetune_compat.gate.policy import Policy, load_policy
 from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.reason import certain
 from finetune_compat.gate.report import answer_json, publish
@@ -177,7 +177,7 @@ def run(request: GateRequest) -> Gate:
     )
     given_before, given_after = _sides(request, matrix)
     sides = ((given_before, " ".join(redact_words(request.before))), (given_after, request.asked_after))
-    selection = _selection(request)
+    selection = _selection(request, policy)
     gpus = stack_run.chosen_gpus(options, _WHERE)
     device = kind_of(gpus)
     given = Compared(
@@ -190,7 +190,7 @@ def run(request: GateRequest) -> Gate:
         command=request.command,
         narrowed=request.narrowed,
         left_out=_left_out(selection),
-        wanted=(*selection.flows, *selection.cells),
+        wanted=(*request.flows, *request.cells),
         script=script.file if script else "",
     )
     with GateProgress() as shown:
@@ -433,7 +433,7 @@ def _defaults(environments: tuple[StackPython | None, ...]) -> Defaults:
     return compared(before, after)
 
 
-def _selection(request: GateRequest) -> GateSelection:
+def _selection(request: GateRequest, policy: Policy) -> GateSelection:
     flows = [flow.name for flow in CATALOG]
     cells = [f"{flow.name}[{variant}]" for flow, variant in cells_on(DeviceKind.CPU)]
     for option, given, known in (("--flows", request.flows, flows), ("--cell", request.cells, cells)):
@@ -446,6 +446,8 @@ def _selection(request: GateRequest) -> GateSelection:
                 meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
                 todo=f"The flows are {', '.join(flows)}; an example of a cell is {cells[0]}.",
             )
+    if request.flow is None and policy.only_if_named and not request.flows and not request.cells:
+        return GateSelection(tuple(name for name in flows if name not in policy.only_if_named))
     return GateSelection(request.flows, request.cells)
 
 

@@ -1,4 +1,6 @@
-"""`matrices/gate.toml` as frozen values: the decision on each change, and exceptions with an expiry date."""
+"""`matrices/gate.toml` as frozen values: the decision on each change, exceptions with an expiry date, and flows that are
+compared only where they are named.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +64,8 @@ class Policy:
     effects: Mapping[Change, Decision]
     on_this_platform: Decision
     exceptions: tuple[Exempted, ...]
+    only_if_named: tuple[str, ...] = ()
+    """Flows that are compared only where the user names them."""
 
     def effect(self, change: Change, verdict: Verdict | None, ledger: Ledger) -> Decision:
         """The decision on a change, before exceptions. `verdict` is the candidate's."""
@@ -86,12 +90,17 @@ def load_policy(ledger: Ledger, path: Path | None = None, script: str | None = N
     except (OSError, ValueError) as error:
         problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error).removeprefix("is ")
         raise MatrixError(where, (Fault("", problem),), todo=_TODO) from None
-    faults = [Fault(key, "is not a key this file knows") for key in raw if key not in ("effects", "exception")]
+    faults = [
+        Fault(key, "is not a key this file knows")
+        for key in raw
+        if key not in ("effects", "exception", "only_if_named")
+    ]
     effects = _effects(raw.get("effects", {}), faults)
     exceptions = _exceptions(raw.get("exception", []), ledger, script, faults)
+    named = _only_if_named(raw.get("only_if_named", []), faults)
     if faults:
         raise MatrixError(where, tuple(faults), todo=_TODO)
-    return Policy({change: effects[change.name.lower()] for change in _STATED}, effects[PLATFORM], exceptions)
+    return Policy({change: effects[change.name.lower()] for change in _STATED}, effects[PLATFORM], exceptions, named)
 
 
 _TODO = "Correct each of these places; the file's own comments say what they hold."
@@ -111,6 +120,17 @@ def _effects(raw: Any, faults: list[Fault]) -> dict[str, Decision]:
         elif name in never and word == "allow":
             faults.append(Fault(f"effects.{name}", "can never be allowed: nothing would be known of these cells"))
     return {name: _EFFECTS[word] for name, word in raw.items() if isinstance(word, str) and word in _EFFECTS}
+
+
+def _only_if_named(raw: Any, faults: list[Fault]) -> tuple[str, ...]:
+    if not isinstance(raw, list):
+        faults.append(Fault("only_if_named", f"must be a list of flows, not {raw!r}"))
+        return ()
+    known = [flow.name for flow in CATALOG]
+    faults += [Fault("only_if_named", f"there is no flow {name!r}") for name in raw if name not in known]
+    if {*known} <= {name for name in raw if isinstance(name, str)}:
+        faults.append(Fault("only_if_named", "names every flow: nothing would be compared"))
+    return tuple(name for name in raw if name in known)
 
 
 def _exceptions(raw: Any, ledger: Ledger, script: str | None, faults: list[Fault]) -> tuple[Exempted, ...]:

@@ -22,6 +22,7 @@ from finetune_compat.contract.records import Frame, Observation, Stage, to_json
 from finetune_compat.gate import command, defaults, search, sides
 from finetune_compat.gate.command import GateRequest, Until, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
+from finetune_compat.gate.policy import load_policy
 from finetune_compat.gate.report import stored
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
@@ -400,6 +401,20 @@ class TestNothingTrained:
         )
         out = " ".join(capsys.readouterr().out.split())
         assert "To do: Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later" in out
+
+    def test_a_flow_that_the_policy_compares_if_named(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """It fails alike on both sides, and leaves other answers alone. Named, it is the answer."""
+
+        def refused(plan: Plan, cell: PlannedCell, trl: str) -> Observation:
+            seen = b.healthy(cell.flow, cell.variant, stack=plan.stack, versions={**b.VERSIONS, "trl": trl})
+            named = cell.flow == "dpo-adapter-named"
+            return b.failed(seen, "KeyError", "'default'", Stage.TRAINER) if named else seen
+
+        stand(refused)
+        [policy] = load_policy(load_ledger()).only_if_named
+        assert gate_command(asked(after="trl==0.23.1", flows=())) is GateExit.ALLOW
+        assert answer(tmp_path)["left_out"] == [policy]
+        assert gate_command(asked(after="trl==0.23.1", flows=(policy,))) is GateExit.COULD_NOT_TELL
 
     def test_a_flow_that_neither_side_has_allows_nothing(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path

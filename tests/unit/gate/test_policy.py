@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ import builders as b
 import pytest
 from finetune_compat.checks.comparison import Change
 from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import MatrixError
 from finetune_compat.gate.decision import Decision
 from finetune_compat.gate.policy import Exempted, load_policy
@@ -50,6 +52,28 @@ class TestTheCommittedOne:
     def test_the_default_policy_accepts_nothing(self) -> None:
         """Exceptions are the user's."""
         assert load_policy(LEDGER).exceptions == ()
+
+
+class TestOnlyIfNamed:
+    def test_a_file_without_it_compares_every_flow(self, tmp_path: Path) -> None:
+        """As policies did before there was such a list."""
+        path = tmp_path / "gate.toml"
+        path.write_text("\n".join(line for line in POLICY.read_text().splitlines() if "only_if_named" not in line))
+        assert load_policy(LEDGER, path).only_if_named == ()
+
+    @pytest.mark.parametrize(
+        ("value", "fault"),
+        [
+            ('"sft-full"', "only_if_named: must be a list of flows, not 'sft-full'"),
+            ('["sft"]', "only_if_named: there is no flow 'sft'"),
+            ("[1]", "only_if_named: there is no flow 1"),
+            (str([flow.name for flow in CATALOG]), "only_if_named: names every flow: nothing would be compared"),
+        ],
+    )
+    def test_faults(self, tmp_path: Path, value: str, fault: str) -> None:
+        """Each with what is wrong."""
+        text = re.sub(r"(?m)^only_if_named = .*$", lambda _: f"only_if_named = {value}", POLICY.read_text())
+        assert faults(tmp_path, text) == [fault]
 
 
 class TestExceptions:
