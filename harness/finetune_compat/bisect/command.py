@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import resource
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.bisect.render import issue_text, terminal
 from finetune_compat.bisect.reproduction import reproduction
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.redaction import redact_words
@@ -32,7 +35,7 @@ from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.history.condition import condition, levels
 from finetune_compat.history.search import Boundary, History, bound, next_runs, runs_left, sampled
-from finetune_compat.machine.capacity import at_once, this_machine
+from finetune_compat.machine.capacity import CELL_BYTES, Machine, Share, at_once, this_machine
 from finetune_compat.machine.console import silent_stdout
 from finetune_compat.machine.gpus import kind_of
 from finetune_compat.run import stack_run
@@ -42,10 +45,13 @@ from finetune_compat.stacks.environments import environment_of
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import Matrix, read_matrix
-from finetune_compat.watch.host import STEPS
+from finetune_compat.watch.host import STEPS, ChangesOutside, noted_signals
 
 SAMPLE = 16
 """Default number of releases of the first sample."""
+
+MOST = 4
+"""Most releases that run at the same time. N of them divide those of a boundary into N + 1 parts: more gain little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ def bisect(request: BisectRequest) -> BisectAnswer:
     options = RunOptions(device=request.device or DeviceChoice.AUTO, tier=asked.tier)
     gpus = stack_run.chosen_gpus(options, "compat bisect")
     run = stack_run.this_run()
-    bench = Bench(run, ledger, what, asked, kind_of(gpus), gpus, options, _print)
+    threads = shared(this_machine(0), asked_threads()).threads if what.script and not gpus else None
+    bench = Bench(run, ledger, what, asked, kind_of(gpus), gpus, options, _print, threads=threads)
     line = _Line(matrix, package, there, bench, request.python)
     walk = _Walk(line, request.sample)
     walk.search()
@@ -178,9 +185,9 @@ class _Line:
         side = read_side((asked,), "--package", self.matrix, self.python)
         return resolve(side, asked, self.matrix, self.bench.device, self.python, lambda _: None)
 
-    def probe(self, place: int) -> Probe:
-        """Run a release."""
-        return self.bench.probe(self.resolved(place))
+    def probe(self, place: int, signals: Sequence[int] | None = None) -> Probe:
+        """Run a release, as `Bench.probe` does."""
+        return self.bench.probe(self.resolved(place), signals)
 
     def stored(self) -> dict[int, Probe]:
         """The stored results, by place."""
@@ -197,6 +204,10 @@ class _Walk:
         self.free: frozenset[int] = frozenset()
         minors = [release.version.release[:2] for release in line.releases]
         self.sample = sampled(minors, sample)
+        self.used: int | None = None
+        """Bytes of memory of the largest process so far; None before a script has run."""
+        self.width = 1 if line.bench.gpus else shared(this_machine(0), line.bench.threads).jobs
+        """How many releases run at the same time."""
 
     @property
     def history(self) -> History[int]:
@@ -219,26 +230,70 @@ class _Walk:
     def search(self) -> None:
         """Read what is stored, then run until nothing is left to run."""
         bench = self.line.bench
-        width = 1 if bench.subject.script or bench.gpus else min(at_once(this_machine(0)), 4)
         stored = self.line.stored()
         self.probes, self.free = dict(stored), frozenset(stored)
         bench.progress(
             f"{len(self.line.releases)} releases of {self.line.package}, {len(stored)} results stored; "
             f"sample of {len(self.sample)}, then at most {bound(len(self.line.releases))} runs for each change"
         )
-        while places := next_runs(self.history, width):
-            for place, probe in self._run(places, width):
+        while places := next_runs(self.history, self.width):
+            for place, probe in self._run(places):
                 self.probes[place] = probe
                 self._say(place)
 
-    def _run(self, places: Sequence[int], width: int) -> Iterator[tuple[int, Probe]]:
+    def _run(self, places: Sequence[int]) -> Iterator[tuple[int, Probe]]:
         """Run releases, `width` at a time, and give each when it has ended."""
-        if width == 1:  # a script is run by the main thread, which alone can handle signals
-            yield from ((place, self.line.probe(place)) for place in places)
-            return
-        with ThreadPoolExecutor(width) as pool:
-            running = {pool.submit(self.line.probe, place): place for place in places}
-            yield from ((running[done], done.result()) for done in as_completed(running))
+        bench, left = self.line.bench, list(places)
+        if bench.subject.script is not None and self.width > 1 and self.used is None:
+            # The first run of a script is alone: it says how much memory each of them needs.
+            while left and self.used is None:
+                yield left[0], self._alone(left.pop(0))
+            self.width = min(self.width, at_once(this_machine(0), cell_bytes=max(CELL_BYTES, self.used or 0)))
+        if self.width > 1:
+            alone: list[int] = []
+            yield from self._parallel(left, alone)
+            left = alone
+        yield from ((place, self._alone(place)) for place in sorted(left))
+
+    def _alone(self, place: int) -> Probe:
+        """Run a release in the main thread."""
+        probe = self.line.probe(place)
+        if probe.ran:
+            self.used = most_memory()
+        return probe
+
+    def _parallel(self, places: Sequence[int], alone: list[int]) -> Iterator[tuple[int, Probe]]:
+        """Run releases in threads. Those that must run alone are put into `alone`, and later ones run so too.
+
+        Raises:
+            Interrupted: a signal arrived. All runs have ended.
+        """
+        script = self.line.bench.subject.script is not None
+        with ExitStack() as held:
+            # A thread cannot handle signals. The processes of cells end with this one, those of a script do not.
+            signals = held.enter_context(noted_signals()) if script else None
+            pool = held.enter_context(ThreadPoolExecutor(self.width))
+            running = {pool.submit(self.line.probe, place, signals): place for place in places}
+            try:
+                for done in as_completed(running):
+                    if signals:
+                        raise Interrupted(signals[0])
+                    if done.cancelled():
+                        alone.append(running[done])
+                        continue
+                    try:
+                        yield running[done], done.result()
+                    except ChangesOutside as found:
+                        alone.append(running[done])
+                        self._one_at_a_time(found)
+                        _cancel(running)
+            finally:
+                _cancel(running)
+
+    def _one_at_a_time(self, found: ChangesOutside) -> None:
+        if self.width > 1:
+            self.width = 1
+            self.line.bench.progress(f"{found.what}: it runs on one release at a time")
 
     def _say(self, place: int) -> None:
         probe, left = self.probes[place], runs_left(self.history)
@@ -314,6 +369,34 @@ class _Walk:
         with contextlib.suppress(CompatError):  # without an environment there are no sources to compare
             return replace(probe, python=environment_of(lock)[0])
         return probe
+
+
+def _cancel(futures: Iterable[Future[Probe]]) -> None:
+    """Cancel those that have not begun."""
+    for future in futures:
+        future.cancel()
+
+
+def shared(machine: Machine, threads: int | None) -> Share:
+    """How many releases run at the same time on the CPU, and the threads of each.
+
+    Args:
+        machine: its cores and memory.
+        threads: threads of each; None for cells, which have one, and for a script that may have any number.
+    """
+    jobs = max(1, min(at_once(machine), MOST, machine.cores // (threads or 1)))
+    return Share(jobs, threads or max(1, machine.cores // jobs))
+
+
+def asked_threads() -> int | None:
+    """The threads that OMP_NUM_THREADS asks for; None if it asks for none."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else None
+
+
+def most_memory() -> int:
+    """Bytes of memory of the largest process that this one, or a child of it, has waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def moved_between(before: Probe, after: Probe, package: str = "") -> tuple[str, ...]:

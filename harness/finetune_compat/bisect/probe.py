@@ -27,7 +27,7 @@ from finetune_compat.machine.gpus import Gpu
 from finetune_compat.results.run_files import judged
 from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.locks import Unsolvable
-from finetune_compat.watch.host import SCRIPTS, check_script
+from finetune_compat.watch.host import SCRIPTS, ChangesOutside, check_script
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def subject(
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Runs the subject on sets of versions, in one run directory. Cells may run in parallel, a script may not."""
+    """Runs the subject on sets of versions, in one run directory. Several may run in parallel, each in a thread."""
 
     run: Path
     ledger: Ledger
@@ -120,11 +120,18 @@ class Bench:
     done: dict[str, Probe] = field(default_factory=dict)
     """Probes by stack: none is run twice."""
     mutex: Mutex = field(default_factory=Mutex)
+    threads: int | None = None
+    """Threads of each run of a script; None: what its libraries choose."""
 
-    def probe(self, of: Resolved) -> Probe:
+    def probe(self, of: Resolved, signals: Sequence[int] | None = None) -> Probe:
         """Run the subject on these versions and measure the condition.
 
+        Args:
+            of: the versions.
+            signals: given in a thread, where a script may run on other versions at the same time (`Background`).
+
         Raises:
+            ChangesOutside: with `signals`, the script must run alone.
             RegistryUnreachable: an environment cannot be made because the index does not answer.
         """
         if of.stack in self.done:
@@ -134,17 +141,17 @@ class Bench:
             found = Probe(of.stack, versions, Measured(None, f"cannot be solved: {of.lock.cause}"), ran=False)
         else:
             try:
-                found = self._run(of, versions)
-            except RegistryUnreachable:
+                found = self._run(of, versions, signals)
+            except (RegistryUnreachable, ChangesOutside):
                 raise
             except CompatError as error:
                 found = Probe(of.stack, versions, Measured(None, error.what), ran=False)
         self.done[of.stack] = found
         return found
 
-    def _run(self, of: Resolved, versions: Mapping[str, str]) -> Probe:
+    def _run(self, of: Resolved, versions: Mapping[str, str], signals: Sequence[int] | None) -> Probe:
         if self.subject.script is not None:
-            return self._script(of, versions)
+            return self._script(self.subject.script, of, versions, signals)
         shown = GateProgress(Console(quiet=True))  # one line says what became of a probe
         runner = Runner(self.run, self.ledger, self.gpus, self.options, shown)
         stack = runner.cells(of, GateSelection(cells=(self.subject.cell,)))
@@ -158,12 +165,18 @@ class Bench:
         ran = seen is None or seen.started_at >= self.begun
         return Probe(of.stack, versions, measured, verdict, seen, stack.python if stack else None, ran=ran)
 
-    def _script(self, of: Resolved, versions: Mapping[str, str]) -> Probe:
-        script = self.subject.script
-        if script is not None and not self.scripts:
-            self.scripts.append(ScriptRunner(self.run, self.ledger, script, self.gpus, lambda _: None))
+    def _script(
+        self, script: Script, of: Resolved, versions: Mapping[str, str], signals: Sequence[int] | None
+    ) -> Probe:
+        with self.mutex:
+            if not self.scripts:
+                logs = self.run / "logs"  # the lines of progress of parallel runs would be mixed with their output
+                runner = ScriptRunner(
+                    self.run, self.ledger, script, self.gpus, lambda _: None, threads=self.threads, logs=logs
+                )
+                self.scripts.append(runner)
         runner = self.scripts[0]
-        stack = runner.cells(of, GateSelection())
+        stack = runner.cells(of, GateSelection(), signals)
         python = stack.python if stack else None
         if of.stack not in runner.seen:
             status = runner.silent.get(of.stack)

@@ -1,4 +1,4 @@
-"""Count the time limit of a cell in its own time: not the time in which it waits for a core on a busy machine.
+"""The own time of a cell: without the time in which it waits for a core on a busy machine. Its time limit counts it.
 
 The timer of `time_limit` counts wall-clock time, because it also ends a cell that holds the interpreter lock. A thread
 starts it again for the time that is left. A process that sleeps or hangs does not wait for a core, and ends as before.
@@ -7,6 +7,7 @@ starts it again for the time that is left. A process that sleeps or hangs does n
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 import threading
 import time
@@ -30,6 +31,12 @@ def waited_s() -> float:
         return int(Path("/proc/self/schedstat").read_bytes().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
+
+
+def used_s() -> float:
+    """CPU seconds of this process so far, with those of its child processes that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 @contextmanager

@@ -33,8 +33,9 @@ def record(plan: Plan, seen: Observation) -> None:
     append(Path(plan.run) / "observations.jsonl", f"{to_json(seen)}\n".encode())
 
 
-def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) -> None:
-    """Store `seen` at the address of the cell's recipe. Infrastructure failures are not stored.
+def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict, cpu_s: float | None = None) -> None:
+    """Store `seen`, and the CPU seconds that it took, at the address of the cell's recipe. Infrastructure failures are
+    not stored.
 
     An observation that contradicts the recipe is not stored either. The reason is appended to `plan.unkept_file`, and
     the host prints it. The observation is part of the run in any case.
@@ -57,6 +58,7 @@ def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) 
             recorded_at=now,
             harness=__version__,
             outcome=verdict.outcome.value,
+            cpu_s=cpu_s,
         )
         try:
             stored_files.write(store, stored)

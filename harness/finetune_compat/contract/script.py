@@ -38,6 +38,8 @@ class WatchRequest:
     """
     after: bool | None = None
     """Whether what was saved after training is loaded again; None: if the model is small."""
+    together: bool = False
+    """Whether other runs of the script run at the same time. Then it ends before it changes a file outside `folder`."""
 
 
 SCRATCH = "thrown-away"
@@ -58,6 +60,9 @@ class Shown:
     made: tuple[str, ...]
     """Directories that were created for the links, innermost first."""
 
+
+OUTSIDE = "outside"
+"""File in a request's folder with the path outside it that the script was about to change, while others ran too."""
 
 ORIGINALS = "originals"
 """File in a request's folder with a line of JSON for each `Original`."""

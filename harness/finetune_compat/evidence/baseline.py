@@ -26,6 +26,7 @@ from finetune_compat.machine.files import remaking, write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
 from finetune_compat.report import aged, markdown, summarize
+from finetune_compat.results.cpu_seconds import write_cpu_seconds
 from finetune_compat.results.digests import digests_of, write_digests
 from finetune_compat.results.run_files import (
     PROVENANCE,
@@ -77,13 +78,15 @@ def save(run_name: str, name: str, flows: Sequence[str] = (), variants: Sequence
     part = _Part(tuple(flow_named(flow).name for flow in flows), tuple(map(_variant_glob, variants)))
     _refuse_unfinished(results, part)
     provenance = _provenance(results, part)  # before the baseline itself makes the checkout differ from its commit
-    recipes = Store.configured().recipes(observation_lines(run))
+    stored = Store.configured().holding(observation_lines(run))
+    recipes = {cell: kept.recipe for cell, kept in stored.items()}
     target = baselines / name
     with remaking(target) as whole:
         shutil.copytree(run / "rows", whole / "rows")
         packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
         write_atomically(whole / "observations.jsonl.gz", packed)
         write_atomically(whole / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+        write_cpu_seconds(whole, {cell: kept.cpu_s for cell, kept in stored.items() if kept.cpu_s is not None})
         write_digests(whole, digests_of(results.observations, recipes, check_digests()))
         summary = aged(summarize(judged(whole, ledger), ledger))
         write_atomically(whole / "summary.md", markdown.render(summary))

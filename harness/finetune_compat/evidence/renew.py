@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -30,10 +30,11 @@ from finetune_compat.machine.console import say
 from finetune_compat.machine.files import locked_file, read_object
 from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
+from finetune_compat.results.cpu_seconds import read_cpu_seconds
 from finetune_compat.results.digests import Digests, read_digests
 from finetune_compat.results.run_files import PROVENANCE, read_observations
 from finetune_compat.run import command, stack_run
-from finetune_compat.run.estimate import expected, loads, makespan
+from finetune_compat.run.estimate import Took, expected, loads, makespan, took
 from finetune_compat.run.options import RunOptions
 from finetune_compat.run.priority import format_span
 from finetune_compat.run.request import RunRequest, Selection, select
@@ -89,6 +90,8 @@ class Baseline:
     """The flows it was kept for; empty: all."""
     variants: tuple[str, ...] = ()
     """Globs of the variants it was kept for; empty: all."""
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds by cell, where they are known."""
 
     @property
     def device(self) -> DeviceKind:
@@ -217,6 +220,7 @@ def read_baseline(name: str) -> Baseline:
         path=path,
         observations=observations,
         digests=read_digests(path) or Digests(),
+        cpu_s=read_cpu_seconds(path),
         tier=tier_of(observations.values()),
         flows=tuple(provenance.get("flows", ())),
         variants=tuple(provenance.get("variants", ())),
@@ -260,7 +264,7 @@ def renewal(old: Baseline, request: RenewRequest) -> Renewal:
         cached=known,
         todo=todo,
         gone=() if request.stacks else tuple(cell for cell in old.observations if cell not in reasons),
-        seconds=expected(todo, _took(old, store)),
+        seconds=expected(todo, _took(old, store).seconds),
     )
 
 
@@ -295,11 +299,11 @@ def _lock(stack: str, device: DeviceKind) -> str | None:
     return lock_today(read_matrix(), stack, device)
 
 
-def _took(old: Baseline, store: Store) -> dict[str, float]:
-    """Earlier duration of each cell: in the baseline, or in the store if it was measured since."""
-    took = {cell: seen.duration_s for cell, seen in old.observations.items()}
+def _took(old: Baseline, store: Store) -> Took:
+    """What each cell took: in the baseline, or in the store if it was measured since."""
+    before = Took({cell: seen.duration_s for cell, seen in old.observations.items()}, old.cpu_s)
     # The store's history does not say in which tier a cell was measured.
-    return took | {cell: past.duration_s for cell, past in store.history().items() if old.tier is Tier.FULL}
+    return before.then(took(store.history())) if old.tier is Tier.FULL else before
 
 
 def put_current(old: Baseline, found: Renewal) -> None:
@@ -309,7 +313,7 @@ def put_current(old: Baseline, found: Renewal) -> None:
     there = store.has(recipe.address for recipe in recipes.values())
     for cell, recipe in recipes.items():
         if recipe.address not in there:
-            store.put(recipe, old.observations[cell])
+            store.put(recipe, old.observations[cell], old.cpu_s.get(cell))
 
 
 def remove_absorbed(target: Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from finetune_compat.evidence.shards import durations
 from finetune_compat.evidence.simulation import simulated
 from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
-from finetune_compat.run.estimate import START_S, expected, least, loads, makespan
+from finetune_compat.run.estimate import START_S, Took, expected, least, loads, makespan
 from finetune_compat.run.parts import by_stack, split
 from finetune_compat.run.workers import JOIN_S
 
@@ -61,11 +61,12 @@ def scaling(baseline: str) -> str:
         RecordsError: it cannot be read.
     """
     took = durations(baseline, DeviceKind.CPU, Tier.FULL)
-    seconds = expected(took, took)
+    seconds = expected(took.wall, took.seconds)
     stacks = {parse_cell(cell).stack for cell in seconds}
     return _PAGE.format(
         head=f"{counted(len(seconds), 'cell')} of {counted(len(stacks), 'stack')}",
         baseline=baseline,
+        measured=_measured(took),
         start=START_S,
         join=JOIN_S,
         rows="\n".join(map(_line, rows_of(seconds))),
@@ -79,6 +80,8 @@ _PAGE = """\
 
 Minutes for {head}: a model with the durations of the committed baseline `{baseline}`. The start of a stack takes
 {start:.0f} s. `compat shards --scaling` prints the tables and writes this page.
+
+{measured}
 
 | on | lower bound | `compat run` | / bound | `compat run --engine ray` | / bound |
 |---|---|---|---|---|---|
@@ -110,6 +113,16 @@ def write_page(baseline: str) -> str:
     text = scaling(baseline)
     (places().reports / "benchmarks" / PAGE).write_text(text, encoding="utf-8")
     return text
+
+
+def _measured(took: Took) -> str:
+    """Sentences on where the durations come from."""
+    without = len(took.wall) - len(took.cpu)
+    if not took.cpu:
+        return "No cell has recorded CPU seconds: all count with their wall-clock seconds."
+    head = f"{len(took.cpu):,} of {counted(len(took.wall), 'cell')} have recorded CPU seconds."
+    others = f" The others count with their wall-clock seconds times {took.share:.2f}, the median of cells with both."
+    return head + (others if without else "")
 
 
 def _bound(seconds: Mapping[str, float], cores: int) -> float:

@@ -16,8 +16,9 @@ from finetune_compat.contract.names import check_run_id, is_stack
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.files import making, write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.results.cpu_seconds import read_cpu_seconds
 from finetune_compat.results.run_files import StackRow, read_observations, read_rows, whole_lines, write_row
-from finetune_compat.run.estimate import expected
+from finetune_compat.run.estimate import Took, expected
 from finetune_compat.run.parts import Part, merged_row, split
 from finetune_compat.run.stack_run import all_cells
 from finetune_compat.stacks.locks import Unsolvable, locked
@@ -71,7 +72,7 @@ def shards_of(
         )
     by_stack = cells_of_matrix(matrix, device, tier)
     cells = [cell for found in by_stack.values() for cell in found]
-    parts = split(expected(cells, durations(baseline, device, tier)), jobs) or (Part((), 0.0),)
+    parts = split(expected(cells, durations(baseline, device, tier).seconds), jobs) or (Part((), 0.0),)
     absent = [stack for stack, found in by_stack.items() if not found]
     return tuple(
         _shard(part, (*part.stacks, *(absent if number == len(parts) else ())), number, len(parts))
@@ -90,8 +91,8 @@ def cells_of_matrix(matrix: Matrix, device: DeviceKind, tier: Tier) -> dict[str,
     return found
 
 
-def durations(baseline: str, device: DeviceKind, tier: Tier) -> dict[str, float]:
-    """Seconds by cell in a committed baseline, as if its cells were of `device`.
+def durations(baseline: str, device: DeviceKind, tier: Tier) -> Took:
+    """What the cells of a committed baseline took, as if they were of `device`.
 
     With a deep tier, the durations in the baseline's own deep tier, if there is one, replace those of the quick tier.
 
@@ -106,11 +107,13 @@ def durations(baseline: str, device: DeviceKind, tier: Tier) -> dict[str, float]
             f"there is no baseline {baseline!r}", where=str(baselines), todo=f"There are: {', '.join(there)}."
         )
     names = [baseline] if tier is Tier.FULL else [baseline, f"{baseline}-deep"]
-    found: dict[str, float] = {}
+    found = Took({}, {})
     for name in names:
         _, observed = read_observations(baselines / name / "observations.jsonl")
-        for cell, seen in observed.items():
-            found[str(dataclasses.replace(parse_cell(cell), device=device))] = seen.duration_s
+        cpu = read_cpu_seconds(baselines / name)
+        on = {cell: str(dataclasses.replace(parse_cell(cell), device=device)) for cell in observed}
+        wall = {on[cell]: seen.duration_s for cell, seen in observed.items()}
+        found = found.then(Took(wall, {on[cell]: seconds for cell, seconds in cpu.items() if cell in on}))
     return found
 
 

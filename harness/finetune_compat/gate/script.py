@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock as Mutex
 from types import MappingProxyType
 
 from finetune_compat.checks.engine import failed
@@ -29,7 +30,7 @@ from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
 from finetune_compat.results.run_files import Results, RowState, StackRow, read_rows, write_row
 from finetune_compat.stacks.ask import StackPython, ask
-from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline, without_secrets
+from finetune_compat.watch.host import SCRIPTS, Background, NothingSeen, of_stack, run_pipeline, without_secrets
 
 _UNTRAINED = "The script ended normally and trained no Trainer. Training without a Trainer is not seen."
 _OF_ITS_OWN = "The script itself fails: an argument is wrong, or a file or a package is missing."
@@ -75,17 +76,28 @@ class ScriptRunner:
     """Exit status by stack, where the script imported no library of the stack."""
     cached: set[str] = field(default_factory=set)
     """Stacks whose record was in the store."""
+    threads: int | None = None
+    """Threads of the script's processes; None: what the libraries choose."""
+    logs: Path | None = None
+    """Directory for the output of the script, a file for each stack; None: it goes to stderr."""
+    mutex: Mutex = field(default_factory=Mutex)
+    """Held while a result is added: sides may run in parallel."""
 
     @property
     def results_stored(self) -> ScriptResults:
         """The script's results in the store."""
         return ScriptResults(self.script.given, self.script.steps, self.gpus)
 
-    def cells(self, of: Resolved, _: GateSelection) -> StackPython | None:
+    def cells(self, of: Resolved, _: GateSelection, signals: Sequence[int] | None = None) -> StackPython | None:
         """Run the script on a side. If it cannot run, the side's row holds the reason.
+
+        Args:
+            of: the side.
+            signals: given in a thread, where the script may run on other sides at the same time (`Background`).
 
         Raises:
             RegistryUnreachable, InstallError: an environment cannot be made, and its versions are not the cause.
+            ChangesOutside: with `signals`, the script must run alone. Nothing is added.
         """
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
@@ -93,20 +105,31 @@ class ScriptRunner:
         recipe = self.results_stored.recipe(stack)
         stored = self.results_stored.look_up(recipe)
         if stored is not None:
-            self.cached.add(of.stack)
-            self._add(stack, stored)
+            with self.mutex:
+                self.cached.add(of.stack)
+                self._add(stack, stored)
             self.progress(f"{of.stack}: {self.script.file} is cached")
             return stack
         self.progress(f"{of.stack}: running {self.script.file}")
-        places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
+        variables = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
+        variables |= {"OMP_NUM_THREADS": str(self.threads)} if self.threads is not None else {}
         try:
             # Files that one side saves must not be visible to the other.
-            seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places, throw_away=True)
+            seen = run_pipeline(
+                self.script.given,
+                of_stack(stack),
+                self.script.steps,
+                variables,
+                throw_away=True,
+                background=Background(self.logs / f"{of.stack}.txt", signals) if self.logs else None,
+            )
         except NothingSeen as error:
-            self.silent[of.stack] = error.status
-            write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
+            with self.mutex:
+                self.silent[of.stack] = error.status
+                write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:
-            self._add(stack, without_secrets(seen, self.script.given))
+            with self.mutex:
+                self._add(stack, without_secrets(seen, self.script.given))
             self.results_stored.keep(recipe, stack, self.seen[of.stack], self.judged[of.stack], self.progress)
         self.progress(f"{of.stack}: done")
         return stack

@@ -6,8 +6,13 @@ import heapq
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from finetune_compat.contract.cell_id import parse_cell
+
+if TYPE_CHECKING:
+    from finetune_compat.store.store import Past
 
 START_S = 9.0
 """Seconds from the start of a stack's nox session to its first cell, on one core. Importing the stack takes half."""
@@ -21,17 +26,52 @@ stack, and compiles it in a new environment. `START_S` counts the import.
 """
 
 
-def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float]:
-    """Expected seconds of each cell: its last duration; else the median of its flow and variant on all stacks; else
-    the median of all known cells; else `CELL_S`.
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What cells took when they were last measured. Wall-clock time depends on what else the machine did."""
+
+    wall: Mapping[str, float]
+    """Wall-clock seconds by cell id."""
+    cpu: Mapping[str, float]
+    """CPU seconds, of some or all of these cells."""
+
+    def then(self, newer: Took) -> Took:
+        """These, with `newer` in place of what it has. A cell that was measured again without CPU seconds has none."""
+        cpu = {cell: seconds for cell, seconds in self.cpu.items() if cell not in newer.wall}
+        return Took({**self.wall, **newer.wall}, {**cpu, **newer.cpu})
+
+    @property
+    def share(self) -> float:
+        """CPU seconds for each wall-clock second: the median of the cells that have both; 1 without such a cell."""
+        shares = [seconds / self.wall[cell] for cell, seconds in self.cpu.items() if self.wall.get(cell)]
+        return statistics.median(shares) if shares else 1.0
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each cell on one core: its CPU seconds, else its share of its wall-clock seconds."""
+        share = self.share
+        return {cell: self.cpu.get(cell, wall * share) for cell, wall in self.wall.items()}
+
+
+def took(history: Mapping[str, Past]) -> Took:
+    """What the cells of the store's history took."""
+    return Took(
+        {cell: past.duration_s for cell, past in history.items()},
+        {cell: past.cpu_s for cell, past in history.items() if past.cpu_s is not None},
+    )
+
+
+def expected(cells: Iterable[str], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Expected seconds of each cell: its own (`Took.seconds`); else the median of its flow and variant on all stacks;
+    else the median of all known cells; else `CELL_S`.
     """
     alike: dict[str, list[float]] = defaultdict(list)
-    for cell, seconds in took.items():
-        alike[parse_cell(cell).name].append(seconds)
+    for cell, took_s in seconds.items():
+        alike[parse_cell(cell).name].append(took_s)
     medians = {kind: statistics.median(found) for kind, found in alike.items()}
-    usual = statistics.median(took.values()) if took else CELL_S
+    usual = statistics.median(seconds.values()) if seconds else CELL_S
     alone = {cell: medians.get(parse_cell(cell).name, usual) for cell in cells}
-    return {cell: min(took.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
+    return {cell: min(seconds.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
 
 
 def loads(seconds: Mapping[str, float], begun: frozenset[str] = frozenset()) -> dict[str, float]:

@@ -41,7 +41,7 @@ from finetune_compat.results.run_files import (
 from finetune_compat.run import replay
 from finetune_compat.run.cached_run import text_of, write_rows, write_stored
 from finetune_compat.run.display import Display
-from finetune_compat.run.estimate import START_S, expected
+from finetune_compat.run.estimate import START_S, expected, took
 from finetune_compat.run.from_store import not_stored
 from finetune_compat.run.importance import edge_cells, was_red
 from finetune_compat.run.priority import Cut, Task, Why, cut, format_span
@@ -115,7 +115,7 @@ class Execution:
             CompatError: the budget is too small for any cell, or a results file cannot be read.
         """
         past = self.store.history()
-        seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
+        seconds = expected(todo, took(past).seconds)
         chosen = self._within_budget(seconds, past)
         kept = [task.cell for task in chosen.kept]
         left_out = [task.cell for task in chosen.left_out]

@@ -13,7 +13,7 @@ from finetune_compat.contract.recipe import Recipe
 from finetune_compat.machine.files import append
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.units import counted
-from finetune_compat.run.estimate import cells_longest_first, expected
+from finetune_compat.run.estimate import cells_longest_first, expected, took
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import addressed, installed, recipes
 from finetune_compat.store.remote import StoreUnreachable
@@ -63,9 +63,9 @@ class Served:
 
 def longest_first(plan: Plan) -> Plan:
     """Return `plan` with its cells sorted for several workers, by their earlier durations."""
-    took = {cell: past.duration_s for cell, past in Store.configured().history().items()}
+    seconds = took(Store.configured().history()).seconds
     by_id = {plan.id_of(cell): cell for cell in plan.cells}
-    return dataclasses.replace(plan, cells=tuple(by_id[name] for name in cells_longest_first(expected(by_id, took))))
+    return dataclasses.replace(plan, cells=tuple(by_id[name] for name in cells_longest_first(expected(by_id, seconds))))
 
 
 def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:

@@ -37,7 +37,7 @@ SHARED = "COMPAT_STORE_REMOTE"
 _THERE = "shared.json"
 _LOST = "lost.json"
 _HISTORY = "history.json"
-_HISTORY_FORMAT = 1
+_HISTORY_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Past:
     outcome: str | None
     """How it was judged when it was recorded."""
     recorded_at: str
+    cpu_s: float | None = None
+    """CPU seconds; None if they are not known."""
 
 
 class Store:
@@ -132,19 +134,19 @@ class Store:
             )
         return read_line(found.line, f"{self.root}: {address}")
 
-    def recipes(self, lines: Mapping[str, str]) -> dict[str, Recipe]:
-        """Recipes, by cell, of those observations (`lines`, by cell) that the directory holds byte for byte.
+    def holding(self, lines: Mapping[str, str]) -> dict[str, Stored]:
+        """What is stored, by cell, of those observations (`lines`, by cell) that the directory holds byte for byte.
 
         A cell stores only what it found to be of its recipe. So an observation that is not stored has no known recipe.
         """
-        found: dict[str, Recipe] = {}
+        found: dict[str, Stored] = {}
         for name, (cell, *_) in self._every().items():
             if cell in lines and cell not in found and (kept := self._whole(name)) and kept.line == lines[cell]:
-                found[cell] = kept.recipe
+                found[cell] = kept
         return found
 
-    def put(self, recipe: Recipe, seen: Observation | Pipeline) -> None:
-        """Store `seen` at the address of `recipe` in the directory.
+    def put(self, recipe: Recipe, seen: Observation | Pipeline, cpu_s: float | None = None) -> None:
+        """Store `seen` at the address of `recipe` in the directory, with its CPU seconds.
 
         The caller must not pass observations of an exhausted machine. `push` writes the shared store.
 
@@ -162,9 +164,8 @@ class Store:
                 todo="Delete the environment and run the stack again.",
             )
         counter = stored_files.next_counter(self.root, recipe.address)
-        stored_files.write(
-            self.root, Stored(recipe=recipe, line=line, counter=counter, recorded_at=_now(), harness=__version__)
-        )
+        kept = Stored(recipe=recipe, line=line, counter=counter, recorded_at=_now(), harness=__version__, cpu_s=cpu_s)
+        stored_files.write(self.root, kept)
 
     def push(self, addresses: Iterable[str] | None = None) -> int:
         """Upload the files that the shared store lacks, of `addresses` or all; return their number.
@@ -314,7 +315,7 @@ def _now() -> str:
 
 
 def _facts(kept: Stored) -> list[Any]:
-    return [kept.recipe.cell, kept.duration_s, kept.outcome, kept.recorded_at]
+    return [kept.recipe.cell, kept.duration_s, kept.outcome, kept.recorded_at, kept.cpu_s]
 
 
 def _warn(problem: str, see: str = "compat store verify") -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from collections import defaultdict
@@ -54,6 +55,10 @@ class Stored:
     """Version of the harness that recorded it."""
     outcome: str | None = None
     """The outcome when it was recorded. Only for scheduling: reports judge again."""
+    cpu_s: float | None = None
+    """CPU seconds of the cell. None: of a script, of a cell on a GPU, or of an older harness. Only for scheduling. It
+    is beside the observation because it describes the run, and addresses do not depend on it.
+    """
 
     @property
     def observation(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ class Stored:
         head = {
             "format": FORMAT,
             **({"counter": self.counter} if self.counter else {}),
+            **({"cpu_s": self.cpu_s} if self.cpu_s is not None else {}),
             "recorded_at": self.recorded_at,
             "harness": self.harness,
             "outcome": self.outcome,
@@ -144,6 +150,9 @@ def _stored(head: Mapping[str, Any], line: str) -> Stored:
     counter = head.get("counter", 0)
     if type(counter) is not int or not 0 <= counter <= HIGHEST:
         raise ValueError(f"counter {counter!r}")
+    cpu_s = head.get("cpu_s")
+    if cpu_s is not None and (type(cpu_s) not in (int, float) or not 0 <= cpu_s < math.inf):
+        raise ValueError(f"cpu_s {cpu_s!r}")
     return Stored(
         recipe=from_dict(head["recipe"]),
         line=line,
@@ -151,6 +160,7 @@ def _stored(head: Mapping[str, Any], line: str) -> Stored:
         recorded_at=str(head["recorded_at"]),
         harness=str(head["harness"]),
         outcome=None if head["outcome"] is None else str(head["outcome"]),
+        cpu_s=cpu_s,
     )
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, StackFailed, why
 from finetune_compat.contract.records import Stage
-from finetune_compat.contract.redaction import Redactor
+from finetune_compat.contract.redaction import Redactor, redact_here
 from finetune_compat.contract.script import (
+    OUTSIDE,
     RANK,
     REQUEST,
     SCRATCH,
@@ -34,11 +35,13 @@ from finetune_compat.contract.script import (
 )
 from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
 from finetune_compat.results.pipelines import read_pipeline
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.watch import put_back
+from finetune_compat.watch.own_directory import own_directory
 from finetune_compat.watch.warm import Forked, Warm, may_fork
 
 SCRIPTS = (".py", ".ipynb")
@@ -52,6 +55,9 @@ LIMIT_S = 3600.0
 
 _PREFIX = "compat-watch-"
 """Beginning of the names of the directories of watches."""
+
+_OWN = "own"
+"""Directory in such a directory with the copy that the script runs in (`finetune_compat.watch.own_directory`)."""
 
 _HELD = "held"
 """File in such a directory, locked while its watch lives: the kernel releases the lock of a killed process."""
@@ -83,6 +89,31 @@ class NothingSeen(StackFailed):
             todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
         )
         self.status = status
+
+
+class ChangesOutside(StackFailed):
+    """A run was ended because it was about to change a file outside its own directory, while other runs were there."""
+
+    def __init__(self, place: str, where: str) -> None:
+        super().__init__(
+            f"it changes {place}, which is outside its own directory",
+            where=where,
+            meaning="Runs at the same time would see each other's files.",
+            todo="Run it alone.",
+        )
+        self.place = place
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """How a script runs in a search over many sides: it has no input."""
+
+    log: Path
+    """File for its output, of which secrets are removed."""
+    signals: Sequence[int] | None = None
+    """Given in a thread, where other scripts may run at the same time: the signals that `noted_signals` collects in the
+    main thread. None: it is alone, and in the main thread.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +281,7 @@ def check_steps(steps: int, where: str) -> None:
         )
 
 
-def run_pipeline(
+def run_pipeline(  # noqa: PLR0913 - the options of compat watch, and where it runs
     given: Sequence[str],
     interpreter: Interpreter,
     steps: int = STEPS,
@@ -260,6 +291,7 @@ def run_pipeline(
     warm: Warm | None = None,
     limit_s: float = LIMIT_S,
     after: bool | None = None,
+    background: Background | None = None,
 ) -> Pipeline:
     """Run a script and end each of its trainings after `steps` steps. Its output goes to stderr.
 
@@ -268,33 +300,64 @@ def run_pipeline(
         interpreter: the interpreter to run the script with.
         steps: number of steps of each training.
         variables: environment variables to add to the inherited ones.
-        throw_away: whether to discard everything the script saves through the libraries. If false, only the output of
-            trainers and what would replace existing files is discarded.
+        throw_away: whether to discard everything that the script writes below the current directory and next to itself,
+            and what it saves through the libraries: it runs in a copy of these directories. If false, only the output
+            of trainers and what would replace existing files is discarded.
         warm: a process with the interpreter's libraries, to fork the script from it.
         limit_s: seconds that the script may take. Then all of its processes are ended.
         after: whether to load again what the script saves after training, and the best checkpoint; None: if the model
             is small.
+        background: where its output goes instead, and whether other scripts run at the same time; with `throw_away`.
 
     Raises:
         CompatError: there is no such script, or `steps` is too small.
         StackFailed: the script took longer than `limit_s`.
         NothingSeen: the process left no record.
+        ChangesOutside: other scripts run at the same time, and this one was about to change a file outside its own
+            directory.
         RecordsError: a record cannot be read.
         Interrupted: SIGINT, SIGTERM or SIGHUP arrived. All processes of the script have ended, and its links are
             removed.
     """
     check_steps(steps, "compat watch")
-    flow, command = command_of(interpreter.python, given)
-    with _noted_signals() as signals, temporary_folder() as folder:
+    flow, command = command_of(interpreter.python.absolute(), given)
+    with _signals_of(background) as signals, temporary_folder() as folder:
         lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
-        request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away, after)
+        together = background is not None and background.signals is not None
+        request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away, after, together)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**environ_of(asked, interpreter.added), **(variables or {})}
-        status = _run(command, environ, signals, limit_s, warm if may_fork(given) else None)
+        directory = Path.cwd()
+        if throw_away:
+            directory, command, own = _in_own_directory(Path(folder).resolve(), given, command)
+            environ |= own
+        log = background.log if background else None
+        job = _Job(command, environ, directory, log, warm if may_fork(given) else None)
+        status = _run(job, signals, limit_s)
         seen = _read(Path(folder), status, given)
         seen = dataclasses.replace(seen, changed=(*seen.changed, *put_back.sentences(put_back.read(Path(folder)))))
         return without_secrets(seen, given)
+
+
+def _in_own_directory(
+    folder: Path, given: Sequence[str], command: Sequence[str]
+) -> tuple[Path, list[str], dict[str, str]]:
+    """Copy the current directory and the script's below `folder`.
+
+    Returns:
+        The directory to run in, the command with the copy of the script, and variables for its temporary files.
+    """
+    here, root, temporary = Path.cwd(), folder / _OWN, folder / "tmp"
+    script = next((word for word in given if word.endswith(SCRIPTS)), None)
+    beside = [Path(script).resolve().parent] if script is not None else []
+    for directory in (root, temporary):
+        directory.mkdir()
+    own_directory(root, [here, *beside], _PREFIX)
+    words = [
+        f"{root}{Path(word).resolve()}" if word == script and Path(word).is_absolute() else word for word in command
+    ]
+    return Path(f"{root}{here}"), words, {"TMPDIR": str(temporary)}
 
 
 @contextlib.contextmanager
@@ -336,7 +399,17 @@ def without_secrets(seen: Pipeline, given: Sequence[str]) -> Pipeline:
 
 
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
+def _signals_of(background: Background | None) -> Iterator[Sequence[int]]:
+    """The signals that the main thread collects. Without any, this is the main thread."""
+    if background is not None and background.signals is not None:
+        yield background.signals
+        return
+    with noted_signals() as noted:
+        yield noted
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP in a list, in order of arrival, so that none of them interrupts the cleanup.
 
     Raises:
@@ -356,32 +429,72 @@ def _noted_signals() -> Iterator[list[int]]:
             raise Interrupted(noted[0])
 
 
-def _run(
-    command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int], limit_s: float, warm: Warm | None
-) -> int:
-    """Run the script and return its exit status. At the first of `signals`, and after `limit_s` seconds, end all
-    processes that it started.
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A script to start."""
+
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    directory: Path
+    log: Path | None
+    """File for its output; None: stderr, because stdout is reserved for the output of compat."""
+    warm: Warm | None
+
+    @property
+    def outside(self) -> Path:
+        """The file that says what the script would have changed outside its own directory."""
+        return Path(self.environ[REQUEST]).with_name(OUTSIDE)
+
+    def start(self) -> subprocess.Popen[bytes] | Forked:
+        """Start it."""
+        if self.warm is not None:
+            return self.warm.start(self.command, self.environ, self.directory)
+        if self.log is None:
+            return subprocess.Popen(self.command, env=self.environ, cwd=self.directory, stdout=sys.stderr)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
+                self.command,
+                env=self.environ,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+
+def _run(job: _Job, signals: Sequence[int], limit_s: float) -> int:
+    """Run the script and return its exit status. At the first of `signals`, after `limit_s` seconds, and where it must
+    run alone, end all processes that it started.
 
     Raises:
         Interrupted: a signal arrived.
         StackFailed: the script took too long.
+        ChangesOutside: it must run alone.
     """
     ends_at = time.monotonic() + limit_s
-    # stdout is reserved for the output of compat: with --json it holds only the record.
-    process: subprocess.Popen[bytes] | Forked
-    process = warm.start(command, environ) if warm else subprocess.Popen(command, env=environ, stdout=sys.stderr)
-    while not signals and time.monotonic() < ends_at:
-        os.utime(Path(environ[REQUEST]).with_name(_HELD))  # when it was killed, should it be killed
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(_POLL_S)
-            if not signals:  # Ctrl-C ends the script too: its exit status then means nothing
-                return status
-    child_processes.end_tree(process, f"{REQUEST}={environ[REQUEST]}")
     if signals:
         raise Interrupted(signals[0])
+    process, status = job.start(), None
+    try:
+        while status is None and not signals and not job.outside.exists() and time.monotonic() < ends_at:
+            os.utime(Path(job.environ[REQUEST]).with_name(_HELD))  # when it was killed, should it be killed
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(_POLL_S)
+        if status is None or signals or job.outside.exists():
+            child_processes.end_tree(process, f"{REQUEST}={job.environ[REQUEST]}")
+    finally:
+        if job.log is not None:
+            write_atomically(job.log, redact_here(job.log.read_text(encoding="utf-8", errors="replace")))
+    if signals:  # Ctrl-C ends the script too: its exit status then means nothing
+        raise Interrupted(signals[0])
+    if job.outside.exists():
+        raise ChangesOutside(job.outside.read_text(encoding="utf-8"), shlex.join(job.command))
+    if status is not None:
+        return status
     raise StackFailed(
         f"it took longer than {limit_s:g} s, and was ended",
-        where=shlex.join(command),
+        where=shlex.join(job.command),
         meaning="It waits for something, or does much before its first training: each training ends after a few steps.",
         todo="Give it more time (--limit SECONDS), or fewer data.",
     )
@@ -462,7 +575,9 @@ def _weights_after(run: Run) -> str | None:
 
 
 def _decoded(path: Path) -> Pipeline:
-    return read_pipeline(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    """The record at `path`. Paths in the script's own directory are those of the user's directories that it copies."""
+    own = json.dumps(str(path.parent.resolve() / _OWN))[1:-1]
+    return read_pipeline(path.read_text(encoding="utf-8", errors="replace").replace(own, ""), path.name)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:

@@ -118,14 +118,14 @@ class Warm:
             raise AssertionError("both are pipes")
         return asks, answers
 
-    def start(self, command: Sequence[str], environ: Mapping[str, str]) -> Forked:
-        """Fork the script of `command`, as `command_of` returns it, in the current directory."""
+    def start(self, command: Sequence[str], environ: Mapping[str, str], directory: Path) -> Forked:
+        """Fork the script of `command`, as `command_of` returns it, in `directory`."""
         self.output.write_text("")
         after = 3 if command[1] == "-m" else 1
         request = {
             "arguments": list(command[after:]),
             "environ": dict(environ),
-            "directory": str(Path.cwd()),
+            "directory": str(directory),
             "output": str(self.output),
         }
         asks, answers = self._pipes()

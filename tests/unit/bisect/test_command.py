@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -18,12 +21,14 @@ from finetune_compat.bisect.command import BisectRequest, bisect, bisect_command
 from finetune_compat.bisect.probe import Probe
 from finetune_compat.checks.judge import judge
 from finetune_compat.contract.catalog import flow_named
-from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.errors import CompatError, Interrupted
 from finetune_compat.contract.records import Observation
 from finetune_compat.history.condition import Measured
+from finetune_compat.machine.capacity import CELL_BYTES, Machine, Share
 from finetune_compat.stacks import index
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.watch.host import ChangesOutside
 from packaging.version import Version
 
 SEEN = b.healthy("sft-peft-model")
@@ -45,11 +50,11 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         def probed(line: Any, version: str, seen: Observation | str, *, now: bool) -> Probe:
             versions = {line.package: version, "peft": "0.17.0"}
             if isinstance(seen, str):
-                return Probe(version, versions, Measured(None, seen))
+                return Probe(version, versions, Measured(None, seen), ran=False)
             verdict = judge(seen, flow_named(seen.flow), ())
             return Probe(version, versions, line.bench.condition.of(verdict, seen), verdict, seen, ran=now)
 
-        def probe(line: Any, place: int) -> Probe:
+        def probe(line: Any, place: int, signals: Sequence[int] | None = None) -> Probe:
             version = str(line.releases[place].version)
             ran.append(version)
             return probed(line, version, of(version), now=True)
@@ -122,21 +127,136 @@ class TestBisect:
         with pytest.raises(CompatError, match="the deep tier measures no cell of sft-adapter-reload-frozen"):
             bisect(asked(condition="G402", flow="sft-adapter-reload-frozen"))
 
-    def test_a_script_runs_in_the_main_thread(
-        self, stand: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    """The path of a script."""
+    path = tmp_path / "train.py"
+    path.write_text("pass\n")
+    return str(path)
+
+
+class TestScripts:
+    """A script runs on several releases at the same time, as cells do."""
+
+    @pytest.fixture(autouse=True)
+    def _machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(command, "this_machine", lambda gpus: Machine(cores=4, memory=8 * CELL_BYTES))
+        monkeypatch.setattr(command, "most_memory", lambda: CELL_BYTES)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    @pytest.fixture
+    def most(self, stand: Callable[..., list[str]]) -> Callable[..., list[int]]:
+        """Let runs take a moment; return how many there were at the same time, at each of their starts."""
+
+        def use(of: Results = flagship) -> list[int]:
+            running, seen, mutex = [0], list[int](), threading.Lock()
+
+            def run(version: str) -> Observation | str:
+                with mutex:
+                    running[0] += 1
+                    seen.append(running[0])
+                time.sleep(0.05)
+                try:
+                    return of(version)
+                finally:
+                    running[0] -= 1
+
+            stand(run)
+            return seen
+
+        return use
+
+    def test_the_first_run_is_alone_and_the_others_fill_the_cores(
+        self, most: Callable[..., list[int]], script: str
     ) -> None:
-        """Only there can signals be handled while it runs."""
-        script = tmp_path / "train.py"
-        script.write_text("pass\n")
-        threads = set()
+        """The bound of the search holds as it does for cells."""
+        seen = most()
+        answer = bisect(asked(flow=None, script=script))
+        assert edges(answer) == [("0.19.2", "0.20.0"), ("0.23.0", "0.23.1")]
+        assert (seen[:2], max(seen)) == ([1, 1], 4)
+        assert all(edge.runs <= answer.bound for edge in answer.edges)
+        assert answer.runs - answer.sample_runs <= 2 * answer.bound
 
-        def of(version: str) -> Observation:
-            threads.add(threading.current_thread())
-            return flagship(version)
+    def test_as_many_run_as_memory_allows(
+        self, most: Callable[..., list[int]], script: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What one run needs, the first one shows: here 3 of 8 GB."""
+        seen = most()
+        monkeypatch.setattr(command, "most_memory", lambda: 3 * CELL_BYTES)
+        bisect(asked(flow=None, script=script))
+        assert max(seen) == 2
 
-        stand(of)
-        assert edges(bisect(asked(flow=None, script=str(script)))) == [("0.19.2", "0.20.0"), ("0.23.0", "0.23.1")]
-        assert threads == {threading.main_thread()}
+    def test_a_release_that_does_not_run_says_nothing_of_memory(
+        self, most: Callable[..., list[int]], script: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The next release is alone too."""
+        seen = most(lambda version: "cannot be solved" if version == "0.9.0" else flagship(version))
+        bisect(asked(flow=None, script=script))
+        assert (seen[:3], max(seen)) == ([1, 1, 1], 4)
+
+    def test_one_that_changes_other_files_runs_alone(
+        self, stand: Callable[..., list[str]], script: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        """What was ended runs again, and everything after it runs on one release at a time. Nothing runs twice."""
+        ran = stand(flagship)
+        alone = command._Line.probe
+        ended = []
+
+        def probe(line: Any, place: int, signals: Sequence[int] | None = None) -> Probe:
+            if signals is not None:
+                ended.append(place)
+                raise ChangesOutside("/home/me/out.json", "train.py")
+            assert threading.current_thread() is threading.main_thread()
+            return alone(line, place)
+
+        monkeypatch.setattr(command._Line, "probe", probe)
+        answer = bisect(asked(flow=None, script=script))
+        assert edges(answer) == [("0.19.2", "0.20.0"), ("0.23.0", "0.23.1")]
+        assert len(ran) == len({*ran}) == answer.runs
+        assert 0 < len(ended) == len({*ended}) < answer.sample_runs
+        said = [line for line in capsys.readouterr().err.splitlines() if "at a time" in line]
+        assert said == [
+            "it changes /home/me/out.json, which is outside its own directory: it runs on one release at a time"
+        ]
+
+    def test_a_signal_ends_all_runs(
+        self, stand: Callable[..., list[str]], script: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those that run end, and no other one begins."""
+        ran = stand(flagship)
+        alone = command._Line.probe
+
+        def probe(line: Any, place: int, signals: Sequence[int] | None = None) -> Probe:
+            if signals is not None:
+                os.kill(os.getpid(), signal.SIGINT)
+                while not signals:
+                    time.sleep(0.01)
+                raise Interrupted(signals[0])
+            return alone(line, place)
+
+        monkeypatch.setattr(command._Line, "probe", probe)
+        with pytest.raises(Interrupted):
+            bisect(asked(flow=None, script=script))
+        assert len(ran) == 1
+
+    @pytest.mark.parametrize(
+        ("cores", "gigabytes", "threads", "found"),
+        [(2, 8, None, Share(2, 1)), (64, 64, None, Share(4, 16)), (64, 2, None, Share(2, 32)), (2, 8, 2, Share(1, 2)),
+         (8, 8, 4, Share(2, 4)), (1, 0, None, Share(1, 1))],
+    )  # fmt: skip
+    def test_cores_are_shared_out(self, cores: int, gigabytes: int, threads: int | None, found: Share) -> None:
+        """The threads of all runs together are not more than the cores, unless one run asks for more."""
+        assert command.shared(Machine(cores, gigabytes * CELL_BYTES), threads) == found
+
+    @pytest.mark.parametrize(("asks", "threads"), [(None, None), ("3", 3), ("0", None), ("2,1", None)])
+    def test_the_threads_that_the_user_asks_for(
+        self, asks: str | None, threads: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A list of OpenMP, one number a level, is left to the libraries."""
+        if asks is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", asks)
+        assert command.asked_threads() == threads
 
 
 class TestOutput:

@@ -62,3 +62,14 @@ def test_the_system_counts_the_time_without_a_core() -> None:
     before = own_time.waited_s()
     time.sleep(0.2)
     assert own_time.waited_s() - before < 0.2
+
+
+def test_cpu_seconds_are_of_this_process_and_of_those_that_it_waited_for() -> None:
+    """Sleeping takes none. Every cell that is run adds what it used."""
+    before = own_time.used_s()
+    time.sleep(0.3)
+    slept = own_time.used_s() - before
+    assert slept < 0.2
+    code = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert own_time.used_s() - before - slept >= 0.5

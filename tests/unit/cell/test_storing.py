@@ -22,7 +22,7 @@ def stored_by(tmp_path: Path, *, recipe: Recipe | None = None, root: Path | None
     found = seen()
     cell = PlannedCell("sft-peft-config", NF4, (), recipe=recipe or recipe_of(found))
     plan = replace(planned(tmp_path, cell), store=str(root or store().root), modules=("finetune_compat.cell.runner",))
-    storing.keep(plan, cell, found, Verdict(found.cell, Outcome.PASS, "", Symptom.FALLS))
+    storing.keep(plan, cell, found, Verdict(found.cell, Outcome.PASS, "", Symptom.FALLS), 0.25)
     return plan.unkept_file.read_text() if plan.unkept_file.exists() else ""
 
 
@@ -40,10 +40,11 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def test_a_cell_is_stored_if_it_agrees_with_its_recipe(tmp_path: Path, modules: dict[str, object]) -> None:
-    """Its outcome is stored too."""
+    """Its outcome and its CPU seconds are stored too."""
     assert stored_by(tmp_path) == ""
     assert store().get(recipe_of(seen()).address) == seen()
-    assert store().history()[seen().cell].outcome == "pass"
+    past = store().history()[seen().cell]
+    assert (past.outcome, past.cpu_s) == ("pass", 0.25)
 
 
 def test_with_a_module_outside_of_the_recipe_nothing_is_stored(tmp_path: Path, modules: dict[str, object]) -> None:

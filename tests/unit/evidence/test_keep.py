@@ -17,6 +17,7 @@ from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Precision, Variant, to_json
 from finetune_compat.evidence import baseline
 from finetune_compat.evidence.measured import measured_of, write_measured
+from finetune_compat.results.cpu_seconds import CPU_SECONDS, read_cpu_seconds
 from finetune_compat.results.digests import read_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
 from finetune_compat.store.store import Store
@@ -91,6 +92,15 @@ def test_a_baseline_has_the_digests_of_what_it_was_measured_with(run: Path) -> N
     assert digests is not None
     assert digests.recipe(SEEN) == recipe
     assert (digests.locks, digests.checks) == ({SEEN.stack.name: SEEN.stack.lock_sha256}, check_digests())
+
+
+def test_a_baseline_has_the_cpu_seconds_of_its_cells(run: Path) -> None:
+    """Those that are stored with the observation, byte for byte. Without any there is no file."""
+    Store.configured().put(recipe_of(SEEN), dataclasses.replace(SEEN, duration_s=9.0), 8.0)
+    target = baseline.save(str(run), "cpu")
+    assert (read_cpu_seconds(target), (target / CPU_SECONDS).exists()) == ({}, False)
+    Store.configured().put(recipe_of(SEEN), SEEN, 0.5)
+    assert read_cpu_seconds(baseline.save(str(run), "cpu")) == {SEEN.cell: 0.5}
 
 
 def test_a_baseline_that_is_kept_moves_the_measured_releases(

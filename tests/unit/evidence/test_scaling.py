@@ -9,15 +9,20 @@ from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.evidence import scaling, shards
 from finetune_compat.machine.places import places
-from finetune_compat.run.estimate import expected
+from finetune_compat.run.estimate import Took, expected
 from finetune_compat.run.parts import split
 
 
 @pytest.fixture(scope="module")
-def seconds() -> Mapping[str, float]:
-    """Expected seconds of the cells of the baseline. Reading it takes seconds."""
-    took = shards.durations("cpu", DeviceKind.CPU, Tier.FULL)
-    return expected(took, took)
+def took() -> Took:
+    """What the cells of the baseline took. Reading it takes seconds."""
+    return shards.durations("cpu", DeviceKind.CPU, Tier.FULL)
+
+
+@pytest.fixture(scope="module")
+def seconds(took: Took) -> Mapping[str, float]:
+    """Expected seconds of the cells."""
+    return expected(took.wall, took.seconds)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +45,28 @@ def test_shards_are_of_similar_duration(seconds: Mapping[str, float]) -> None:
     assert max(parts) <= 1.05 * sum(parts) / len(parts)
 
 
-def test_the_page_is_that_of_the_baseline(seconds: Mapping[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cpu", "said"),
+    [
+        ({}, "No cell has recorded CPU seconds: all count with their wall-clock seconds."),
+        ({"a/f[x]@cpu": 1.0, "b/f[x]@cpu": 2.0}, "2 of 2 cells have recorded CPU seconds."),
+        (
+            {"a/f[x]@cpu": 1.0},
+            (
+                "1 of 2 cells have recorded CPU seconds. The others count with their wall-clock seconds times 0.50, "
+                "the median of cells with both."
+            ),
+        ),
+    ],
+)
+def test_the_page_says_which_seconds_it_has(cpu: dict[str, float], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader must know how many are of a busy machine's clock."""
+    monkeypatch.setattr(scaling, "durations", lambda *_: Took({"a/f[x]@cpu": 2.0, "b/f[x]@cpu": 4.0}, cpu))
+    assert f"\n\n{said}\n\n" in scaling.scaling("cpu")
+
+
+def test_the_page_is_that_of_the_baseline(took: Took, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is written again when the baseline is measured again."""
-    monkeypatch.setattr(scaling, "durations", lambda *_: dict(seconds))
+    monkeypatch.setattr(scaling, "durations", lambda *_: took)
     page = places().reports / "benchmarks" / scaling.PAGE
     assert page.read_text(encoding="utf-8") == scaling.scaling("cpu")

@@ -30,7 +30,7 @@ from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.watch.host import Interpreter, NothingSeen
+from finetune_compat.watch.host import Background, Interpreter, NothingSeen
 from packaging.version import Version
 
 POLICY = places().policy
@@ -115,7 +115,9 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
             variables: Mapping[str, str],
             *,
             throw_away: bool,
+            background: Background | None,
         ) -> Pipeline:
+            assert background is None, "a gate shows the output of the script"
             assert throw_away, "what one side saves would be there for the other"
             assert tuple(given) in (
                 *(("train.py", "tiny"), ("accelerate", "launch", "train.py"), ("train.py", *WITH_SECRETS)),

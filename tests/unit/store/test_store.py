@@ -80,14 +80,23 @@ def test_history_is_the_latest_of_each_cell_at_any_address(tmp_path: Path) -> No
     assert Store(tmp_path).history() == {seen().cell: Past(newer.recipe.address, 2.0, "pass", LATE)}
 
 
-def test_the_recipe_of_an_observation_is_that_of_its_file(tmp_path: Path) -> None:
+def test_history_has_the_cpu_seconds_that_were_stored(tmp_path: Path) -> None:
+    """They are beside the observation, at the same address. Of an older file they are not known."""
+    stored_files.write(tmp_path, stored_object())
+    assert Store(tmp_path).history()[seen().cell].cpu_s is None
+    Store(tmp_path).put(stored_object().recipe, seen(), 0.75)
+    assert Store(tmp_path).history()[seen().cell].cpu_s == 0.75
+    assert Store(tmp_path).get(stored_object().recipe.address) == seen()
+
+
+def test_what_is_stored_of_an_observation_is_found_by_its_line(tmp_path: Path) -> None:
     """By the line, at any address; another line of the same cell has none."""
     one, other = stored_object(seen(duration_s=1.0), EARLY), stored_object(seen(duration_s=2.0), LATE, sources="c" * 64)
     for each in (one, other):
         stored_files.write(tmp_path, each)
     for each in (one, other):
-        assert Store(tmp_path).recipes({seen().cell: each.line}) == {seen().cell: each.recipe}
-    assert Store(tmp_path).recipes({seen().cell: stored_object(seen(duration_s=3.0)).line, "none": one.line}) == {}
+        assert Store(tmp_path).holding({seen().cell: each.line}) == {seen().cell: each}
+    assert Store(tmp_path).holding({seen().cell: stored_object(seen(duration_s=3.0)).line, "none": one.line}) == {}
 
 
 @pytest.mark.parametrize("remembered", [None, "", "{}", '{"format": 99, "objects": {"x": []}}', "[1"])

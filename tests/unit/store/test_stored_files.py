@@ -72,6 +72,25 @@ def test_every_content_is_read_back(text: str, outcome: str) -> None:
     assert stored_files.parsed(stored_files.name_of(given), given.content) == given
 
 
+@pytest.mark.parametrize("cpu_s", [None, 0.0, 1.25])
+def test_cpu_seconds_are_beside_the_observation(cpu_s: float | None) -> None:
+    """They change neither the line nor the address; a file without them is as it was before there were any."""
+    given = dataclasses.replace(stored_object(), cpu_s=cpu_s)
+    assert (given.line, given.recipe.address) == (stored_object().line, stored_object().recipe.address)
+    assert stored_files.parsed(stored_files.name_of(given), given.content) == given
+    assert (b"cpu_s" in given.content) is (cpu_s is not None)
+
+
+@pytest.mark.parametrize("cpu_s", ["NaN", "Infinity", "-1", "true", '"1"'])
+def test_cpu_seconds_are_seconds(cpu_s: str) -> None:
+    """Schedules add them up."""
+    given = dataclasses.replace(stored_object(), cpu_s=1.0)
+    content = given.content.replace(b'"cpu_s":1.0', f'"cpu_s":{cpu_s}'.encode())
+    name = f"{given.recipe.address}.{hashlib.sha256(content).hexdigest()[:12]}.json"
+    with pytest.raises(Damaged, match="cpu_s"):
+        stored_files.parsed(name, content)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

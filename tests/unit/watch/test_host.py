@@ -11,18 +11,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed
 from finetune_compat.contract.records import Failure, Stage
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.watch import host
 from finetune_compat.watch import page as pages
-from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
+from finetune_compat.watch.host import (
+    Background,
+    ChangesOutside,
+    Interpreter,
+    command_of,
+    exit_code,
+    is_three_calls,
+    own_interpreter,
+    run_pipeline,
+)
 from finetune_compat.watch.page import verdicts_on
 from pipelines import frozen, pipeline, run, without_training
 
@@ -224,6 +234,75 @@ class TestTheRun:
         with pytest.raises(StackFailed, match="it ended with status 4"):
             run_pipeline(["train.py"], HERE)
 
+    def test_under_a_gate_the_current_directory_is_a_copy(self, tmp_path: Path) -> None:
+        """What the script reads there, above it and next to itself is found; what it writes there is gone."""
+        for name in ("work/rows", "beside/rows", "mine/settings", "mine/helper.py"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("here = __file__" if name.endswith("py") else name)
+        record = pipeline(run(), status=None).to_json()
+        Path("mine/train.py").write_text(
+            "import helper, json, os, pathlib, tempfile\nfrom finetune_compat.cell.script import process\n"
+            "here, request = pathlib.Path(__file__).parent, process.current.request\n"
+            "texts = [pathlib.Path(place).read_text() for place in ('rows', '../beside/rows', here / 'settings')]\n"
+            "assert texts == ['work/rows', 'beside/rows', 'mine/settings'], texts\n"
+            "for place in ('rows', 'new', 'deep/new', here / 'settings', here / 'new'):\n"
+            " pathlib.Path(place).parent.mkdir(exist_ok=True); pathlib.Path(place).write_text('mine')\n"
+            "handle, kept = tempfile.mkstemp()\n"
+            f"record = json.loads({record!r})\n"
+            "record['read'] = [str(pathlib.Path('rows').absolute()), helper.here, kept]\n"
+            "record['unseen'] = [f'not seen: {helper.here}']\n"
+            "pathlib.Path(request.folder, '1.json').write_text(json.dumps(record))\n"
+        )
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        os.chdir("work")
+        for script in ("../mine/train.py", str(tmp_path / "mine/train.py")):
+            seen = run_pipeline([script], HERE, throw_away=True)
+            assert (seen.status, seen.read) == (0, (str(tmp_path / "mine/helper.py"), "rows"))
+            assert seen.unseen == (f"not seen: {tmp_path}/mine/helper.py",)
+            assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    @pytest.mark.parametrize("place", ["absent/new", "full", "../elsewhere/new"])
+    def test_beside_others_a_script_changes_nothing_outside_its_copy(self, place: str, tmp_path: Path) -> None:
+        """It ends before, also where the file is new; alone it runs to its end. Its own directory is no matter."""
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "absent").mkdir()
+        (tmp_path / "full").write_text("mine")
+        outside = place if place.startswith("..") else str(tmp_path / place)
+        Path("work").mkdir()
+        os.chdir("work")
+        record = pipeline(run(), status=None).to_json()
+        Path("train.py").write_text(
+            "import pathlib, tempfile\nfrom finetune_compat.cell.script import process\n"
+            "pathlib.Path('out').mkdir(); pathlib.Path('out/model').touch(); tempfile.mkdtemp()\n"
+            f"pathlib.Path(process.current.request.folder, '1.json').write_text({record!r})\n"
+            f"print('begun', flush=True)\npathlib.Path({outside!r}).write_text('changed')\nprint('ended')\n"
+        )
+        log = tmp_path / "logs" / "one.txt"
+        with pytest.raises(ChangesOutside) as raised:
+            run_pipeline(["train.py"], HERE, throw_away=True, background=Background(log, signals=[]))
+        whole = (Path.cwd() / outside).resolve()
+        assert (raised.value.place, log.read_text()) == (str(whole), "begun\n")
+        assert whole.exists() is (place == "full") and (tmp_path / "full").read_text() == "mine"
+        assert run_pipeline(["train.py"], HERE, throw_away=True, background=Background(log)).status == 0
+        assert log.read_text() == "begun\nbegun\nended\n"
+        assert (tmp_path / "full").read_text() == "mine"
+
+    def test_a_signal_of_the_main_thread_ends_a_script_in_another(self, tmp_path: Path) -> None:
+        """And one that has not begun does not begin. Secrets are not in the file of its output."""
+        Path("train.py").write_text("import sys, time\nprint(sys.argv[2], flush=True)\ntime.sleep(600)\n")
+        log, signals = tmp_path / "log", list[int]()
+        given, background = ["train.py", "--hub_token", "Zq7xW2vKp9arg"], Background(log, signals)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run_pipeline, given, HERE, throw_away=True, background=background)
+            while not log.exists() or not log.read_text():
+                time.sleep(0.05)
+            signals.append(signal.SIGINT)
+            with pytest.raises(Interrupted):
+                running.result(timeout=30)
+        with pytest.raises(Interrupted):
+            run_pipeline(given, HERE, throw_away=True, background=Background(tmp_path / "other", signals))
+        assert not (tmp_path / "other").exists()
+
     def test_the_environment_is_the_users(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The user's PYTHONPATH comes after one directory of the harness; nothing else of the checkout is on it."""
         monkeypatch.setenv("PYTHONPATH", "/mine")
@@ -346,13 +425,19 @@ def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tu
             signal.signal(number, handler)
         pids: list[int] = []
         try:
-            while not Path("pids").exists():
+            while (
+                told := next(Path().glob("pids" if command == "watch" else f"temporary/*/own{Path.cwd()}/pids"), None)
+            ) is None:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
-            pids += map(int, Path("pids").read_text().split())
-            assert Path("full/model").is_symlink() and Path("full/model").exists()
-            assert Path("full/mine").read_text() == "a few steps of training"
-            assert Path("deep/new/model").is_symlink() is (command == "gate")
+            pids += map(int, told.read_text().split())
+            here = told.parent  # a gate runs a script in a copy of the current directory
+            assert (here / "full/model").is_symlink() and (here / "full/model").exists()
+            assert (here / "full/mine").read_text() == "a few steps of training"
+            assert (here / "deep/new/model").is_symlink() is (command == "gate")
+            assert Path("full/mine").read_text() == (
+                "weeks of training" if command == "gate" else "a few steps of training"
+            )
             yield process, pids
         finally:
             process.kill()

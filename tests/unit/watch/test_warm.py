@@ -43,7 +43,7 @@ def begun(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str
     }
     request.write_text(json.dumps(fields))
     environ = {**os.environ, REQUEST: str(request), **variables}
-    return warm.start([sys.executable, str(script), *arguments], environ)
+    return warm.start([sys.executable, str(script), *arguments], environ, Path.cwd())
 
 
 def start(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str) -> int:

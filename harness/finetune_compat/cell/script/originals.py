@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.contract.script import ORIGINALS, Original
+from finetune_compat.contract.script import ORIGINALS, OUTSIDE, Original
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT
 """Flags of an open file, of which each can change it or make it."""
@@ -53,11 +53,15 @@ class Originals:
     other processes lock them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, together: bool = False) -> None:
         """
         Args:
             folder: the request's folder, common to all processes of the script.
+            together: whether other runs of the script run at the same time. They must not see each other's files, and
+                an original can be set aside by one of them only. So the process ends before it changes any file
+                outside `folder`, and the host runs the script again when it is alone.
         """
+        self._together = together
         self._inside = threading.local()
         self.begin_again(folder)
         self._events: dict[str, Callable[..., None]] = {
@@ -231,6 +235,10 @@ class Originals:
         if self._is_left_out(place):
             yield 0
             return
+        if self._together:
+            with contextlib.suppress(FileExistsError), (self._folder / OUTSIDE).open("x", encoding="utf-8") as file:
+                file.write(place)
+            os._exit(1)
         try:
             record = os.open(self._folder / ORIGINALS, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError:

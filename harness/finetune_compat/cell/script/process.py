@@ -53,7 +53,7 @@ class Process:
     def __init__(self, request: WatchRequest) -> None:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
-        self.originals = Originals(Path(request.folder))
+        self.originals = Originals(Path(request.folder), together=request.together)
         self._prompts = Prompts()
         self._inputs = Inputs((str(Path(__file__).parents[2]),))
         self._owner = os.getpid()
