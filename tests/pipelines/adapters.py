@@ -30,7 +30,7 @@ def words(first: int, count: int) -> str:
 
 
 def tokenized() -> Dataset:
-    return Dataset.from_list([tokenizer(words(first, 12)) for first in range(20)])
+    return Dataset.from_list([tokenizer(words(first, 12) + tokenizer.eos_token) for first in range(20)])
 
 
 class Replacing(Trainer):
