@@ -1,5 +1,5 @@
-"""`matrices/gate.toml` as frozen values: the decision on each change, exceptions with an expiry date, and flows that are
-compared only where they are named.
+"""`matrices/gate.toml` as frozen values: the decision on each change, exceptions with an expiry date, and flows that
+are compared only where they are named.
 """
 
 from __future__ import annotations
