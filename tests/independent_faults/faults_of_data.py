@@ -288,6 +288,10 @@ def end_token_not_appended(patch: pytest.MonkeyPatch) -> None:
     """SFTTrainer appends no end token to the rows."""
 
     def prepare(original: Any, trainer: Any, inputs: Any) -> Any:
-        return {name: value[:, :-1] for name, value in original(trainer, inputs).items()}
+        # In an evaluation of TRL 1.6 the batch also holds a flag.
+        return {
+            name: value[:, :-1] if isinstance(value, torch.Tensor) else value
+            for name, value in original(trainer, inputs).items()
+        }
 
     around(patch, Trainer, "_prepare_inputs", prepare)
