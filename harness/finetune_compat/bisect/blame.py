@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.checks import drift
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.redaction import redact_words

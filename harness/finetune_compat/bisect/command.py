@@ -26,7 +26,7 @@ from finetune_compat.bisect.local_modules import local_modules
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.bisect.render import issue_text, terminal
 from finetune_compat.bisect.reproduction import reproduction
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED

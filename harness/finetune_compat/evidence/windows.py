@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.bisect.probe import Bench, Probe, Subject
-from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way, load_ledger
+from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import WINDOWS, MeasuredEdge, Side, edge_name, read_windows
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName

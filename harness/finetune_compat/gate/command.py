@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, StackFailed, UnknownName
 from finetune_compat.contract.options import DeviceChoice

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from finetune_compat.bisect.probe import Bench, Probe
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Issue, Scripted, Signature, load_ledger
+from finetune_compat.checks.ledger import Issue, Scripted, Signature
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import UnknownName
 from finetune_compat.contract.verdict import Kind, Outcome, Symptom, Verdict

@@ -14,7 +14,7 @@ from typing import Any
 
 import builders as b
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG, flow_named
 from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
