@@ -16,7 +16,8 @@ from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import VERDICT, condition, levels
 from finetune_compat.history.minimal import minimal
 from finetune_compat.machine.console import silent_stdout

@@ -32,7 +32,8 @@ from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.gate.inputs import read_side
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition, levels
 from finetune_compat.history.search import Boundary, History, bound, next_runs, runs_left, sampled
 from finetune_compat.machine.capacity import CELL_BYTES, Machine, Share, at_once, this_machine

@@ -30,7 +30,8 @@ from finetune_compat.contract.verdict import Kind, Outcome
 from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places

@@ -33,7 +33,8 @@ from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.reason import certain
 from finetune_compat.gate.report import answer_json, publish
 from finetune_compat.gate.report.terminal import print_gate
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
 from finetune_compat.gate.sides import GateSelection, Runner, Runs, side, side_before

@@ -20,7 +20,7 @@ from finetune_compat.contract.verdict import Kind, Outcome, Symptom, Verdict
 from finetune_compat.evidence import windows
 from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.evidence.windows import cell_of, chosen, edges_among, measure, windows_command
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import Measured
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.matrix import read_matrix
