@@ -20,7 +20,8 @@ from finetune_compat.census.command import newest_stack
 from finetune_compat.census.families import find
 from finetune_compat.census.taken import take
 from finetune_compat.checks import Outcome, Symptom
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.objectives import FROM_A_GUESS
 from finetune_compat.contract.census import LoadDtype, Quantization, StageCount, StageTable
 from finetune_compat.contract.errors import CompatError

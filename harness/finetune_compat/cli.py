@@ -854,7 +854,7 @@ def advisories(
     from finetune_compat.affected.advisories import advisories as records
     from finetune_compat.affected.advisories import write_advisories
     from finetune_compat.affected.proofs import read_proofs
-    from finetune_compat.checks.ledger import shipped_ledger
+    from finetune_compat.checks.ledger_file import shipped_ledger
 
     for path in write_advisories(directory, records(shipped_ledger(), read_proofs())):
         print(path)
@@ -919,7 +919,7 @@ def watch(
     """
     import dataclasses
 
-    from finetune_compat.checks.ledger import load_ledger
+    from finetune_compat.checks.ledger_file import load_ledger
     from finetune_compat.watch.host import (
         check_script,
         check_steps,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
 from finetune_compat.contract.options import Instead

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT / "harness"), str(ROOT / "tests" / "pages")]
 
 import browser  # noqa: E402 - after the path is set
-from finetune_compat.checks.ledger import load_ledger  # noqa: E402
+from finetune_compat.checks.ledger_file import load_ledger  # noqa: E402
 from finetune_compat.contract.records import Observation  # noqa: E402
 from finetune_compat.machine.places import places  # noqa: E402
 from finetune_compat.report import html  # noqa: E402

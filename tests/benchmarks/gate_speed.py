@@ -31,7 +31,7 @@ LIBRARIES = "import torch, transformers, peft, trl, datasets, accelerate, bitsan
 PLAN = """
 import sys
 from dataclasses import replace
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.run import stack_run

@@ -15,7 +15,7 @@ from scenarios import HERE, LISTED, NO_SOLUTION, NOTHING_LISTED, Part
 
 import builders as b  # isort: skip
 from finetune_compat.checks.comparison import Change
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
 from finetune_compat.gate.decide import Compared, Defaults, decide

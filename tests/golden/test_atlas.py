@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.atlas.command import atlas_files
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "atlas" / "expected" / "atlas.md"

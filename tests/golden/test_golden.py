@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.report import print_run, publish
 from rich.console import Console
 

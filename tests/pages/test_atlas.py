@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser import Page
 from finetune_compat.atlas.command import atlas_files
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from test_pages import DESK, FAINT, GOLDEN, OPEN_ALL, TOO_WIDE
 
 PHONE = (360, 780)

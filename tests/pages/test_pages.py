@@ -12,7 +12,7 @@ from pathlib import Path
 import gates
 import pytest
 from browser import Page
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.gate.decision import Decision
 from finetune_compat.gate.report import publish as publish_gate

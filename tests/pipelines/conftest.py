@@ -47,7 +47,7 @@ Watch = Callable[..., Watched]
 AS_A_GATE_DOES = """
 import json, sys
 from pathlib import Path
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.watch.page import as_json, verdicts_on
 from finetune_compat.watch.host import Interpreter, exit_code, run_pipeline
 

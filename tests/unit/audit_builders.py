@@ -12,7 +12,7 @@ from finetune_compat.audit.library import Knowledge
 from finetune_compat.audit.signatures import read_signatures
 from finetune_compat.audit.sources import Source
 from finetune_compat.audit.values import Const, Items, Place, Table, Value
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 
 LEDGER = load_ledger()
 VERSIONS = {"trl": "0.22.2", "transformers": "4.56.0", "peft": "0.17.1", "bitsandbytes": "0.47.0"}

@@ -1,10 +1,10 @@
 """Every invalid input of each command: the whole message, exit code 4, and no other effect.
 
 Errors inside files are tested with the files' own modules: a side in `gate/test_inputs`, a policy in
-`gate/test_policy`, the matrix in `stacks/test_matrix`, the ledger in `checks/test_ledger`, a lock in
+`gate/test_policy`, the matrix in `stacks/test_matrix`, the ledger in `checks/test_ledger_file`, a lock in
 `stacks/test_locks`, a run in `results/test_run_files`, a saved adapter in `inspect/`, an archive in
 `store/test_archive`. Messages about the package index are in `stacks/test_index`, about the resolver in
-`gate/test_resolve`, about unpacked bundles in `bundle/`.
+`gate/test_side_lock`, about unpacked bundles in `bundle/`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import field_notes
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import Results, judged
 

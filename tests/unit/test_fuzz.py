@@ -22,7 +22,7 @@ import adapters
 import pytest
 from finetune_compat.census.families import find
 from finetune_compat.census.lora import from_file
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import to_json
 from finetune_compat.evidence.shards import planned
@@ -274,7 +274,7 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.gate.policy import load_policy
 from finetune_compat.inspect.inspection import inspect_adapter
 from finetune_compat.results.run_files import read_observations

@@ -11,7 +11,7 @@ from pathlib import Path
 import builders as b
 import pytest
 from finetune_compat.cell import runner
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import DeviceKind, Stage, to_json
 from finetune_compat.report import publish
 from finetune_compat.results.run_files import RowState, StackRow, write_row

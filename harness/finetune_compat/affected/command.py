@@ -14,7 +14,8 @@ from finetune_compat.affected.notes import Level, Note, Rule
 from finetune_compat.affected.proofs import read_proofs
 from finetune_compat.affected.reading import read_project
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Issue, Ledger, shipped_ledger
+from finetune_compat.checks.ledger import Issue, Ledger
+from finetune_compat.checks.ledger_file import shipped_ledger
 from finetune_compat.checks.patterns import PATTERNS
 from finetune_compat.checks.windows_measured import read_windows
 from finetune_compat.contract.errors import CompatError, ExitCode

@@ -10,7 +10,8 @@ from finetune_compat.atlas.answers import best
 from finetune_compat.atlas.issues import lines
 from finetune_compat.atlas.record import next_record, read_record, record_text
 from finetune_compat.atlas.survey import survey
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.machine.files import write_atomically

@@ -21,7 +21,7 @@ from finetune_compat.audit.fixes import diff
 from finetune_compat.audit.releases import moved_to, of_project
 from finetune_compat.audit.signatures import read_signatures
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import shipped_ledger
+from finetune_compat.checks.ledger_file import shipped_ledger
 from finetune_compat.checks.patterns import PATTERNS, Pattern
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.version import __version__

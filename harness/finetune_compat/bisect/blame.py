@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field
 
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.checks import drift
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import VERDICT, condition, levels
 from finetune_compat.history.minimal import minimal
 from finetune_compat.machine.console import silent_stdout

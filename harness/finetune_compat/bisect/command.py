@@ -26,13 +26,14 @@ from finetune_compat.bisect.local_modules import local_modules
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.bisect.render import issue_text, terminal
 from finetune_compat.bisect.reproduction import reproduction
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.gate.inputs import read_side
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition, levels
 from finetune_compat.history.search import Boundary, History, bound, next_runs, runs_left, sampled
 from finetune_compat.machine.capacity import CELL_BYTES, Machine, Share, at_once, this_machine

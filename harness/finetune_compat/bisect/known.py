@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from finetune_compat.bisect.probe import Bench, Probe, of_script
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script_results import ScriptResults
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import judge_one, read_line

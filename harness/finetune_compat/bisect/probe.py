@@ -19,7 +19,7 @@ from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.progress import GateProgress
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.sides import GateSelection, Runner
 from finetune_compat.history.condition import Condition, Measured, worst

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from finetune_compat.bisect.lines import Installed, changed_functions
 from finetune_compat.bisect.probe import Bench, subject
 from finetune_compat.bisect.transplant import Proof, Ran, prove
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.gate.inputs import read_side

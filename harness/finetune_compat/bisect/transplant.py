@@ -16,7 +16,7 @@ from pathlib import Path
 from finetune_compat.bisect.lines import Installed, installed
 from finetune_compat.bisect.probe import Bench, Probe, of_script
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script import Script
 from finetune_compat.history.condition import Measured
 from finetune_compat.history.functions import changes, exchanged, functions

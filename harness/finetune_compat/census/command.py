@@ -13,7 +13,7 @@ from finetune_compat.census.compare import compared
 from finetune_compat.census.families import families, find
 from finetune_compat.census.lora import Lora
 from finetune_compat.census.taken import Taken, take
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.stacks.ask import stack_python

@@ -1,46 +1,30 @@
-"""The ledger of known issues: reads and validates `matrices/known-issues.toml`, and finds the issues of a cell."""
+"""The known issues: what one is, how it shows, and which of them a cell of some versions must show."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.checks import Deviation, Symptom
-from finetune_compat.checks.codes import CODES, DEEP_CHECKS, ENDING
+from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.harm import Harm, harm
-from finetune_compat.checks.measures import MEASURES
-from finetune_compat.contract.catalog import CATALOG, MODELS
-from finetune_compat.contract.errors import Fault, MatrixError
-from finetune_compat.contract.records import REPORTED, Area, DeviceKind, Precision, Stage, Variant
+from finetune_compat.contract.records import Area, DeviceKind, Precision, Stage, Variant
 from finetune_compat.contract.verdict import Kind
-from finetune_compat.machine.foreign import parsed_toml, read_text
-from finetune_compat.machine.places import places
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
 _STRICT: ConfigDict = {"extra": "forbid"}
 
-MEASURED = "measured.json"
-"""File with the measured releases, in the folder of the ledger. `compat keep` writes it."""
-
 FREEZING = ("C103", "C104", "C105")
 """Checks that fail because something froze. Their signatures name the call chain that did. One of `ENDING` names it if
 something froze before the error.
 """
-
-_CHAIN = re.compile(r"[\w./-]+\.py::[\w<>]+( -> [\w./-]+\.py::[\w<>]+)*")
-_PUBLIC = re.compile(r"[a-z]\w*(\.[A-Za-z]\w*)+")
-_TYPED = re.compile(r"[A-Za-z_]\w*: .+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,13 +284,6 @@ class Ledger:
         return self.measured.beyond(flow, versions, deep=deep) if self.measured else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    issue: tuple[Issue, ...] = ()
-    place: tuple[Place, ...] = ()
-
-
 @cache  # every cell asks, and there are few versions and few windows
 def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
@@ -315,206 +292,3 @@ def _within(version: str | None, window: str) -> bool:
 @cache
 def _version(text: str) -> Version:
     return Version(text)
-
-
-def load_ledger(path: Path | None = None) -> Ledger:
-    """The ledger in `path`, with the measured releases in the file `measured.json` beside it. Default: the ledger of
-    `places()`. Without that file, every release counts as measured.
-
-    Raises:
-        MatrixError: the file is missing, not TOML, or invalid. The error lists every fault with its place.
-    """
-    # Pydantic takes longer to import than a command needs that only looks issues up: `shipped_ledger`.
-    from pydantic import TypeAdapter, ValidationError
-
-    path = path or places().ledger
-    todo = "Correct the file and run again; docs/extending.md describes the fields."
-    try:
-        file = TypeAdapter(_File).validate_python(parsed_toml(read_text(path)))
-    except OSError as error:
-        raise MatrixError(str(path), (Fault("", f"cannot be read: {error.strerror}"),), todo=todo) from None
-    except ValidationError as error:
-        faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
-        raise MatrixError(str(path), faults, todo=todo) from None
-    except UnicodeDecodeError as error:
-        raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
-    except ValueError as error:
-        raise MatrixError(str(path), (Fault("", str(error).removeprefix("is ")),), todo=todo) from None
-    faults = (*_place_faults(file.place), *_faults(file.issue, {place.name for place in file.place}))
-    if faults:
-        raise MatrixError(str(path), faults, todo=todo)
-    return Ledger(issues=file.issue, places=file.place, measured=_measured(path.with_name(MEASURED), todo))
-
-
-def shipped_ledger() -> Ledger:
-    """The ledger of `places()`, as `load_ledger` reads it, in a third of the time: nothing is validated.
-
-    Raises:
-        MatrixError: the file is missing or invalid.
-    """
-    path = places().ledger
-    try:
-        raw = parsed_toml(read_text(path))
-        measured = path.with_name(MEASURED)
-        return Ledger(
-            issues=tuple(_issue(issue) for issue in raw["issue"]),
-            places=tuple(Place(**place) for place in raw["place"]),
-            measured=Measured(**json.loads(measured.read_bytes())) if measured.exists() else None,
-        )
-    except (OSError, ValueError, TypeError, KeyError):
-        return load_ledger()  # says what is wrong
-
-
-def _issue(raw: Mapping[str, Any]) -> Issue:
-    shows = tuple(_signature(signature) for signature in raw.get("shows", ()))
-    scripts = tuple(Scripted(**{**one, "harm": Harm(one["harm"])}) for one in raw.get("scripts", ()))
-    known = {"kind": Kind(raw["kind"]), "imports": tuple(raw["imports"]), "shows": shows, "scripts": scripts}
-    return Issue(**{**raw, **known})
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "flows": tuple,
-    "models": tuple,
-    "precisions": lambda names: tuple(map(Precision, names)),
-    "device": DeviceKind,
-    "stage": Stage,
-    "symptom": Symptom,
-    "area": Area,
-}
-"""Fields of a signature whose type TOML does not have."""
-
-
-def _signature(raw: Mapping[str, Any]) -> Signature:
-    return Signature(**{name: _READ[name](value) if name in _READ else value for name, value in raw.items()})
-
-
-def _measured(path: Path, todo: str) -> Measured | None:
-    from pydantic import TypeAdapter, ValidationError
-
-    if not path.exists():
-        return None
-    try:
-        return TypeAdapter(Measured).validate_json(path.read_bytes())
-    except ValidationError as error:
-        faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
-        raise MatrixError(str(path), faults, todo=todo) from None
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _faults(issues: tuple[Issue, ...], places: AbstractSet[str]) -> list[Fault]:
-    """Faults of a well-formed file: unknown names, invalid windows, missing evidence."""
-    faults = []
-    for i, issue in enumerate(issues):
-        if [other.id for other in issues].index(issue.id) != i:
-            faults.append(Fault(f"issue[{i}].id", f"{issue.id!r} is used twice"))
-        if not issue.ways:
-            faults.append(Fault(f"issue[{i}].shows", "no cell and no script shows it: the issue would apply nowhere"))
-        faults += [Fault(f"issue[{i}].{field}", problem) for field, problem in _text_faults(issue)]
-        for j, signature in enumerate(issue.shows):
-            at = f"issue[{i}].shows[{j}]"
-            found = (*_signature_faults(signature), *_evidence_faults(signature, places))
-            faults += [Fault(f"{at}.{field}", problem) for field, problem in found]
-        for j, scripted in enumerate(issue.scripts):
-            at = f"issue[{i}].scripts[{j}]"
-            faults += [Fault(f"{at}.{field}", problem) for field, problem in _script_faults(scripted)]
-    return faults
-
-
-def _script_faults(scripted: Scripted) -> Iterator[tuple[str, str]]:
-    if not scripted.script.isidentifier():
-        yield "script", f"{scripted.script!r} is not the name of a script in tests/exam/issues (without .py)"
-    yield from _error_faults(scripted.error)
-    yield from _window_faults(scripted.windows)
-
-
-def _error_faults(error: str | None) -> Iterator[tuple[str, str]]:
-    if error is not None and not _TYPED.fullmatch(error):
-        yield "error", f"{error!r} does not begin with the type (such as ValueError: no labels)"
-
-
-def _text_faults(issue: Issue) -> Iterator[tuple[str, str]]:
-    """Texts that tables and advisories show in one line."""
-    for field, text in (("title", issue.title), ("remedy", issue.remedy), ("needs", issue.needs), ("sees", issue.sees)):
-        if not text.strip() or "\n" in text:
-            yield field, "is empty or has more than one line"
-    if not issue.imports:
-        yield "imports", "names nothing that affected code uses (such as trl.SFTTrainer)"
-    for name in issue.imports:
-        if not _PUBLIC.fullmatch(name):
-            yield "imports", f"{name!r} is not a public name of a library (such as trl.SFTTrainer)"
-
-
-def _place_faults(places: tuple[Place, ...]) -> list[Fault]:
-    faults = []
-    for i, place in enumerate(places):
-        found = _window_faults(place.windows)
-        if not _CHAIN.fullmatch(place.chain):
-            found.append(("chain", _no_chain(place.chain)))
-        faults += [Fault(f"place[{i}].{field}", problem) for field, problem in found]
-    return faults
-
-
-def _no_chain(text: str) -> str:
-    return f"{text!r} is not a call chain (such as trl/models/utils.py::prepare -> peft/utils/other.py::freeze)"
-
-
-def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
-    flows = {flow.name for flow in CATALOG}
-    faults = [("flows", f"there is no flow {name!r}") for name in signature.flows if name not in flows]
-    faults += [] if signature.flows else [("flows", "names no flow: the entry would apply nowhere")]
-    faults += [("models", f"there is no model {name!r}") for name in signature.models if name not in MODELS]
-    if signature.feature == "":
-        faults.append(("feature", "is empty: it would match everything"))
-    if signature.symptom in (Symptom.ERROR, Symptom.UNKNOWN):
-        faults.append(("symptom", f"{signature.symptom} is not a valid symptom here; name an error with `error`"))
-    return faults + _window_faults(signature.windows)
-
-
-def _evidence_faults(signature: Signature, places: AbstractSet[str]) -> list[tuple[str, str]]:
-    """A signature must say enough to be told from another fault of the same check."""
-    if signature.check not in CODES:
-        return [("check", f"there is no check {signature.check!r}")]
-    faults = []
-    if not (signature.error or signature.symptom):
-        faults.append(("check", "no ending to look for: name an error or a symptom"))
-    faults += _error_faults(signature.error)
-    if (signature.error is None) != (signature.raised is None):
-        faults.append(("raised", "an error needs the call chain that raised it, and only an error has one"))
-    if (signature.error is None) != (signature.stage is None):
-        faults.append(("stage", "an error needs the stage at which it is raised, and only an error has one"))
-    if signature.check in FREEZING and signature.froze is None:
-        faults.append(("froze", f"{', '.join(FREEZING)} need the call chain that froze"))
-    if signature.froze is not None and signature.check not in (*FREEZING, ENDING):
-        faults.append(("froze", f"only {', '.join(FREEZING)} and {ENDING} have a call chain that froze"))
-    if signature.apart is not None and (signature.check != "G402" or signature.measured is not None):
-        faults.append(("apart", "only G402 has it, in place of the measured value"))
-    elif signature.apart is None and (signature.check in MEASURES) != (signature.measured is not None):
-        faults.append(("measured", f"{', '.join(MEASURES)} need the measured value, and only they have one"))
-    if (signature.check == "G401") != (signature.area is not None):
-        faults.append(("area", "G401 needs the area without gradients, and only it has one"))
-    chains = (("froze", signature.froze), ("raised", signature.raised))
-    faults += [
-        (field, f"there is no place {text!r}, and {_no_chain(text)}")
-        for field, text in chains
-        if text is not None and text not in places and not _CHAIN.fullmatch(text)
-    ]
-    return faults
-
-
-def _window_faults(windows: Mapping[str, str]) -> list[tuple[str, str]]:
-    faults = []
-    for name, window in windows.items():
-        if name not in REPORTED:
-            faults.append(
-                (f"windows.{name}", f"observations do not record {name!r}; they record {', '.join(REPORTED)}")
-            )
-        try:
-            SpecifierSet(window)
-        except InvalidSpecifier:
-            faults.append(
-                (f"windows.{name}", f"{window!r} is not a valid version specifier (such as >=0.20.0,<0.23.1)")
-            )
-    return faults

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.files import refuse_directory, write_atomically

@@ -24,7 +24,8 @@ from finetune_compat.affected.reading import read_project
 from finetune_compat.audit.examine import examine
 from finetune_compat.audit.findings import Finding, Releases, Status
 from finetune_compat.audit.signatures import read_signatures
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import DeviceKind

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.digests import check_digests
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG, DEEP_CELLS, Flow, Tier, cells_on, flow_named
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, UnknownName

@@ -29,7 +29,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.checks.codes import CODES
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError
 from finetune_compat.contract.verdict import Result, Verdict

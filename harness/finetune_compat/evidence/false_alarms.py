@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.contract.plan import Plan, PlannedCell

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.checks import Outcome, judge
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.objectives import RULES
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.errors import ExitCode

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Result, drift
 from finetune_compat.checks.digests import check_digests
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import REPORTED, Frame, Observation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from finetune_compat.checks.ledger import MEASURED
+from finetune_compat.checks.ledger_file import MEASURED
 from finetune_compat.contract.records import Observation
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places

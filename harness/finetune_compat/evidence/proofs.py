@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.affected.proofs import PROOFS, Proof
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode

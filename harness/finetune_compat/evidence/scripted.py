@@ -18,7 +18,7 @@ from finetune_compat.bisect.probe import Probe
 from finetune_compat.checks.ledger import Issue, Scripted
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.sides import prepared
 from finetune_compat.history.condition import Measured
 from finetune_compat.machine.places import places

@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from finetune_compat.bisect.probe import Bench, Probe, Subject
-from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way, load_ledger
+from finetune_compat.checks.ledger import Issue, Ledger, Scripted, Signature, Way
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import WINDOWS, MeasuredEdge, Side, edge_name, read_windows
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
@@ -29,7 +30,8 @@ from finetune_compat.contract.verdict import Kind, Outcome
 from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places

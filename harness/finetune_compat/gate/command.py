@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, StackFailed, UnknownName
 from finetune_compat.contract.options import DeviceChoice
@@ -33,7 +33,8 @@ from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.reason import certain
 from finetune_compat.gate.report import answer_json, publish
 from finetune_compat.gate.report.terminal import print_gate
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
 from finetune_compat.gate.sides import GateSelection, Runner, Runs, side, side_before

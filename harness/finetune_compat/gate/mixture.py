@@ -14,7 +14,7 @@ from finetune_compat.contract.errors import CompatError, LockError, RegistryUnre
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.locks import Lock, Outcome, Unsolvable, locked, make_locks
 from finetune_compat.stacks.matrix import LockPlan, Matrix, Stack

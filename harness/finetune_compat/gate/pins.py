@@ -89,7 +89,7 @@ def pin_of(move: Move, version: Version) -> Requirement:
 
 def named_after(pins: Iterable[Requirement]) -> str:
     """The name of a stack of these pins."""
-    names = (f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
+    names = (f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{version_of(pin)}" for pin in pins)
     return shortened("-".join(names))
 
 
@@ -127,9 +127,10 @@ def _no_side(word: str, option: str, matrix: Matrix) -> UnknownName:
     )
 
 
-def _version(pin: Requirement) -> Version:
+def version_of(pin: Requirement) -> Version:
+    """The release that a pin names."""
     return Version(next(iter(pin.specifier)).version)
 
 
 def _is_pin_of(pin: Requirement, stack: Stack) -> bool:
-    return canonicalize_name(pin.name) == stack.package and _version(pin) == Version(stack.pin)
+    return canonicalize_name(pin.name) == stack.package and version_of(pin) == Version(stack.pin)

@@ -22,7 +22,7 @@ from finetune_compat.contract.errors import CompatError, StackFailed
 from finetune_compat.contract.records import Failure, Observation, to_json
 from finetune_compat.contract.script import Pipeline, ended_with
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script_results import ScriptResults
 from finetune_compat.gate.sides import GateSelection, prepared
 from finetune_compat.machine.files import write_atomically

@@ -9,7 +9,7 @@ from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.contract.verdict import Outcome, Verdict
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import environment_of

@@ -28,7 +28,8 @@ from finetune_compat.gate.decision import CellChange, CellSide, Moved, Rule, Saf
 from finetune_compat.gate.foretold import on_releases
 from finetune_compat.gate.known import Known
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved, of_release
+from finetune_compat.gate.resolve import of_release
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.sides import GateSelection, Runs
 from finetune_compat.gate.targets import Suspect, candidates, suspect
 from finetune_compat.history.search import History, next_runs

@@ -17,7 +17,7 @@ from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.gate.decision import Side
 from finetune_compat.gate.enough import Enough
 from finetune_compat.gate.progress import GateProgress
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 
 from finetune_compat.checks.codes import CODES, Severity
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.verdict import Opinion, Result
 from finetune_compat.inspect.case import Case, Seen
 from finetune_compat.inspect.checks import ENGINE

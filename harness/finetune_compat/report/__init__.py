@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import ExitCode, UnknownName
 from finetune_compat.machine.aside import aside
 from finetune_compat.machine.files import locked, refuse_directory, write_atomically

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.machine.console import form, open_console
 from finetune_compat.machine.places import places

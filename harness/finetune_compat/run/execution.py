@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from finetune_compat.checks import Outcome
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import UNKEPT, read_plan

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, EnvironmentMismatch, InstallError, Unbuildable
 from finetune_compat.contract.version import __version__

@@ -13,7 +13,7 @@ from pathlib import Path
 from finetune_compat import report
 from finetune_compat.checks import Verdict, drift
 from finetune_compat.checks.comparison import Change, compare
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.results.order import same_axis, stack_order
 from finetune_compat.results.run_files import Results
 

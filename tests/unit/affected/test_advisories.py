@@ -17,7 +17,7 @@ from finetune_compat import cli
 from finetune_compat.affected.advisories import ZIP, advisories, advisory_id, write_advisories
 from finetune_compat.affected.proofs import read_proofs
 from finetune_compat.audit.signatures import read_signatures
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.verdict import Kind
 from osv_schema import SCHEMA

@@ -14,7 +14,7 @@ from finetune_compat.affected.answer_json import as_json, schema
 from finetune_compat.affected.hits import Answer, answer
 from finetune_compat.affected.packages import Project
 from finetune_compat.affected.proofs import Proof
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 
 LEDGER = load_ledger()

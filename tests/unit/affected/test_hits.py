@@ -10,7 +10,8 @@ from affected_builders import LOCKED, locked, project
 from finetune_compat.affected.hits import Answer, Certainty, Hit, answer
 from finetune_compat.affected.packages import Project
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Ledger, Scripted, load_ledger
+from finetune_compat.checks.ledger import Ledger, Scripted
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.verdict import Kind
 from packaging.specifiers import SpecifierSet

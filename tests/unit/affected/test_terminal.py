@@ -11,7 +11,7 @@ from finetune_compat.affected.hits import Answer, answer
 from finetune_compat.affected.packages import Project
 from finetune_compat.affected.proofs import Proof
 from finetune_compat.affected.terminal import page, wrapped
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 
 LEDGER = load_ledger()
 PROOF = Proof(

@@ -9,7 +9,7 @@ import builders as b
 import pytest
 from atlas_builders import committed, on
 from finetune_compat.atlas.command import atlas_command, atlas_files
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, RecordsError
 from finetune_compat.machine.places import Places, places
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.comparison import Change
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.report import summarize
 from finetune_compat.results.run_files import judged

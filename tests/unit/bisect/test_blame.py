@@ -17,7 +17,7 @@ from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import Observation
 from finetune_compat.gate import mixture
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import Measured
 from finetune_compat.stacks.locks import Lock, Unsolvable
 from finetune_compat.stacks.matrix import LockPlan

@@ -13,7 +13,7 @@ from finetune_compat.bisect.known import locked_places, stored_results
 from finetune_compat.bisect.probe import Bench, Subject
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition
 from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.locks import Unsolvable, locked

@@ -13,7 +13,7 @@ from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, InstallError, RegistryUnreachable
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import condition
 from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.run.options import RunOptions

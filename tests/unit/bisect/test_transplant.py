@@ -21,7 +21,7 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script import Script
 from finetune_compat.history.condition import Measured, condition
 from finetune_compat.run.options import RunOptions

@@ -12,7 +12,7 @@ from census_builders import V0_22, lora, qwen
 from finetune_compat.census import taken
 from finetune_compat.census.families import find
 from finetune_compat.census.taken import trainers
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.census import CannotBuild, Inability, LoadDtype, Quantization, StageTable
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.stacks.ask import StackPython

@@ -12,7 +12,7 @@ from finetune_compat.census.lora import Lora
 from finetune_compat.census.taken import Way, trainers
 from finetune_compat.census.verdicts import Code, TargetFinding
 from finetune_compat.census.wording import advice, listed, sentence
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.records import Area, Stage
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks import cell_checks, script_checks
 from finetune_compat.checks.codes import CODES, AppliesTo, Code, Severity
-from finetune_compat.checks.ledger import FREEZING, load_ledger
+from finetune_compat.checks.ledger import FREEZING
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.inspect import checks as adapter_checks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.harm import Harm, harm, worst
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.patterns import PATTERNS
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import builders as b
 import pipelines as p
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.recognition import CONDITIONS, applying, named, with_applying
 from finetune_compat.checks.script_checks import judge_run
 from finetune_compat.contract.records import Frame, Precision, Stage

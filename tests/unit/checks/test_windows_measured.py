@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-from finetune_compat.checks.ledger import Issue, Way, load_ledger
+from finetune_compat.checks.ledger import Issue, Way
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, Side, bases_of, edge_name, read_windows
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import REPORTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.patterns import PATTERNS
 from finetune_compat.evidence.audit_corpus import cases, tell
 from finetune_compat.machine.places import PACKAGE

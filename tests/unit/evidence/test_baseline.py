@@ -16,7 +16,8 @@ import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.judge import missing_for
-from finetune_compat.checks.ledger import MEASURED, Issue, Place, Signature, load_ledger
+from finetune_compat.checks.ledger import Issue, Place, Signature
+from finetune_compat.checks.ledger_file import MEASURED, load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on, flow_named
 from finetune_compat.contract.records import DeviceKind, Observation, Precision
 from finetune_compat.evidence.measured import PACKAGES, measured_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import builders as b
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import Observation
 from finetune_compat.evidence.false_alarms import judge_all
 from finetune_compat.gate.policy import load_policy

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import builders as b
 import pytest
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Frame, Observation, Stage
 from finetune_compat.evidence.hidden import MUTATIONS, hidden, hidden_command, table, xfails

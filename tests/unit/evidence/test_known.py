@@ -8,7 +8,7 @@ from pathlib import Path
 
 import builders as b
 from finetune_compat.checks.comparison import Change, compare
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import Observation
 from finetune_compat.evidence.known import inputs, known_of
 from finetune_compat.gate.known import FILE, Known, Origin, read_known, to_json

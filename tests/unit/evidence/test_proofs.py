@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune_compat.affected.proofs import read_proofs
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import read_windows
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.evidence.proofs import proofs, script_proofs

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Scripted, load_ledger
+from finetune_compat.checks.ledger import Scripted
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import MatrixError
 from finetune_compat.contract.verdict import Outcome
 from finetune_compat.evidence import scripted

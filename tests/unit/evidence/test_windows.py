@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from finetune_compat.bisect.probe import Bench, Probe
 from finetune_compat.checks.harm import Harm
-from finetune_compat.checks.ledger import Issue, Scripted, Signature, load_ledger
+from finetune_compat.checks.ledger import Issue, Scripted, Signature
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import UnknownName
 from finetune_compat.contract.verdict import Kind, Outcome, Symptom, Verdict
 from finetune_compat.evidence import windows
 from finetune_compat.evidence.scripted import ScriptBench
 from finetune_compat.evidence.windows import cell_of, chosen, edges_among, measure, windows_command
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.history.condition import Measured
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.matrix import read_matrix

@@ -14,7 +14,7 @@ from typing import Any
 
 import builders as b
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG, flow_named
 from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -24,7 +24,7 @@ from finetune_compat.gate.command import GateRequest, Until, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
 from finetune_compat.gate.policy import load_policy
 from finetune_compat.gate.report import stored
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run

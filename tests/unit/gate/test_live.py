@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import builders as b
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import Observation, to_json
 from finetune_compat.gate.decide import Compared
 from finetune_compat.gate.decision import CellChange, Rule, Side

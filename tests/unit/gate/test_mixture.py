@@ -11,7 +11,7 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.mixture import Two
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.locks import Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix

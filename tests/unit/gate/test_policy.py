@@ -10,7 +10,7 @@ from pathlib import Path
 import builders as b
 import pytest
 from finetune_compat.checks.comparison import Change
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import MatrixError
 from finetune_compat.gate.decision import Decision

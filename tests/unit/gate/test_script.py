@@ -16,14 +16,14 @@ from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, Interrupted, Unbuildable
 from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, StackRecord, Stage
 from finetune_compat.contract.script import AdapterSetup, Pipeline, Run, UnknownArgument
-from finetune_compat.gate import command, defaults, script, sides
-from finetune_compat.gate import resolve as resolve_module
+from finetune_compat.gate import command, defaults, move_pins, script, sides
 from finetune_compat.gate.asked import Row, Wanted
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.report import FILES
-from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.resolve import resolve
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.stacks import index
 from finetune_compat.stacks.ask import StackPython
@@ -476,7 +476,7 @@ class TestSecrets:
             given.append(source)
             raise InstallError(f"fatal: could not read {source}", where=source)
 
-        monkeypatch.setattr(resolve_module, "build", build)
+        monkeypatch.setattr(move_pins, "build", build)
         side = f"trl @ git+https://{SECRETS[0]}@github.com/x/trl.git"
         assert gate_command(GateRequest(("trl0.19",), (side,), device="cpu")) is GateExit.COULD_NOT_TELL
         told = capsys.readouterr().err

@@ -11,7 +11,7 @@ from finetune_compat.contract.errors import EnvironmentMismatch
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
 from finetune_compat.gate import script_results
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.script_results import ScriptResults
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import Environment

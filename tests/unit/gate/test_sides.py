@@ -17,7 +17,7 @@ from finetune_compat.contract.records import Observation
 from finetune_compat.gate import sides
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.progress import GateProgress
-from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.resolved import Resolved
 from finetune_compat.gate.sides import GateSelection, Runner, prepared, side, side_before
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
 from finetune_compat.run import stack_run

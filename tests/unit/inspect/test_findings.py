@@ -8,7 +8,7 @@ import numpy as np
 from adapter_stories import ALL_B, case, changed, found, of_modules
 from adapters import write
 from finetune_compat.checks.codes import Severity
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.inspect.checks import ENGINE

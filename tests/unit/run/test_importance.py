@@ -30,7 +30,7 @@ def test_a_cell_was_red_if_it_or_the_machine_failed_last(outcome: str, lost: str
 
 def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
     """Two requested stacks with others between them are no neighbours."""
-    from finetune_compat.checks.ledger import load_ledger
+    from finetune_compat.checks.ledger_file import load_ledger
 
     def at_edges(*stacks: str) -> set[str]:
         asked = request(asked=AskedCells(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))

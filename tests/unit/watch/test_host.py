@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed
 from finetune_compat.contract.records import Failure, Stage
 from finetune_compat.contract.script import Pipeline

@@ -9,7 +9,8 @@ from typing import Any
 import builders
 import pytest
 from finetune_compat.checks.codes import CODES
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger_file import load_ledger
 from finetune_compat.contract.records import Failure, Frame, Stage
 from finetune_compat.contract.script import Pipeline, UnknownArgument
 from finetune_compat.watch import page as pages
