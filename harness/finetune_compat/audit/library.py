@@ -10,7 +10,10 @@ from pathlib import Path as File
 
 from packaging.version import InvalidVersion, Version
 
-from finetune_compat.audit.interpreter import LONGEST, Given, Parameter, Parameters, Path
+from finetune_compat.audit.arguments import Given
+from finetune_compat.audit.classes import fields_of, softened
+from finetune_compat.audit.interpreter import Ended, Path
+from finetune_compat.audit.operations import LONGEST
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.values import (
     Class,
@@ -21,6 +24,8 @@ from finetune_compat.audit.values import (
     Items,
     Made,
     Model,
+    Parameter,
+    Parameters,
     Place,
     Table,
     Tokenizer,
@@ -307,7 +312,7 @@ class Knowledge:
 
     # ----------------------------------------------------------------------------------------------------- attributes
 
-    def attribute(self, path: Path, of: Value, name: str) -> Value | None:  # noqa: C901, PLR0911, PLR0912 - one case a kind
+    def attribute(self, of: Value, name: str) -> Value | None:  # noqa: C901, PLR0911, PLR0912 - one case a kind
         """An attribute; None if nothing is known."""
         match of:
             case External() if name == "__version__" and of.name in self.versions:
@@ -338,7 +343,7 @@ class Knowledge:
                 return Value()
         return None
 
-    def assign(self, path: Path, of: Value, name: str, value: Value, place: Place) -> None:
+    def assign(self, of: Value, name: str, value: Value, place: Place) -> None:
         """An attribute is assigned."""
         match of:
             case Made():
@@ -364,7 +369,7 @@ class Knowledge:
 
     # ---------------------------------------------------------------------------------------------------- comparisons
 
-    def compare(self, path: Path, test: ast.Compare, left: Value, right: Value) -> bool | None:
+    def compare(self, test: ast.Compare, left: Value, right: Value) -> bool | None:
         """Versions, and names in signatures."""
         if isinstance(left, Made) and isinstance(right, Made) and left.name == right.name == "version":
             one, other = left.positional[0], right.positional[0]
@@ -502,7 +507,7 @@ def _getattr(_: Knowledge, path: Path, given: Given) -> Value:
 def _setattr(_: Knowledge, path: Path, given: Given) -> Value:
     of, name, value = given.get(0, "object"), const(given.get(1, "name")), given.get(2, "value")
     if of is not None and isinstance(name, str) and value is not None:
-        path._set(of, name, value, given.place)  # noqa: SLF001 - the same as an assignment
+        path.assign(of, name, value, given.place)
     return Const(None)
 
 
@@ -620,8 +625,6 @@ def _listed(_: Knowledge, path: Path, given: Given) -> Value:
 
 
 def _exit(_: Knowledge, path: Path, given: Given) -> Value:
-    from finetune_compat.audit.interpreter import Ended
-
     raise Ended
 
 
@@ -712,8 +715,6 @@ def _option(given: Given) -> Value:
 
 def _options(of: Value, made: Made) -> Value:
     """An object that a parser makes of a dataclass: with its defaults."""
-    from finetune_compat.audit.interpreter import fields_of, softened
-
     if isinstance(of, Class):
         fields = {name: softened(value) for name, value in fields_of(of).items()}
         base = of.library_base
