@@ -91,3 +91,24 @@ def plain(value: Value | None) -> object:
     if isinstance(value, Table):
         return {key: plain(one) for key, one in value.items.items()}
     return type(value)
+
+
+def followed(program: str) -> object:
+    """The value of `x` after a program of which everything is known."""
+    decisions = Decided()
+    found = plain(value_of(program, path=path_of(decisions)))
+    assert decisions.asked == []
+    return found
+
+
+def computed(program: str) -> object:
+    """The value of `x` as Python computes it, with lists for tuples."""
+    names: dict[str, object] = {}
+    exec(program, names)  # noqa: S102 - a program of a test
+    return _listed(names["x"])
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_listed(one) for one in value]
+    return {key: _listed(one) for key, one in value.items()} if isinstance(value, dict) else value

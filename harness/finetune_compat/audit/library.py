@@ -5,22 +5,26 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path as File
 
 from packaging.version import InvalidVersion, Version
 
-from finetune_compat.audit.interpreter import LONGEST, Given, Parameter, Parameters, Path
+from finetune_compat.audit.arguments import Given
+from finetune_compat.audit.builtin_methods import items_method, table_method, text_method
+from finetune_compat.audit.interpreter import Path
+from finetune_compat.audit.names import canonical
+from finetune_compat.audit.options import parsed_dataclasses, parser_method
+from finetune_compat.audit.plain_functions import PLAIN
 from finetune_compat.audit.signatures import ANY, Signatures
+from finetune_compat.audit.training_start import start
 from finetune_compat.audit.values import (
-    Class,
     Const,
     External,
-    Function,
-    Instance,
     Items,
     Made,
     Model,
+    Parameter,
+    Parameters,
     Place,
     Table,
     Tokenizer,
@@ -29,9 +33,7 @@ from finetune_compat.audit.values import (
     const,
     is_none,
 )
-from finetune_compat.machine.foreign import read_text
 
-PACKAGES = ("trl", "transformers", "peft")
 _TRAINERS = re.compile(r"(?:trl|transformers|sentence_transformers)\.\w*Trainer")
 _SETTINGS = re.compile(r"(?:trl|transformers|peft)\.\w*(?:Config|Arguments)")
 _MODELS = re.compile(r"(?:transformers|trl)\.(?!DataCollator)(?:AutoModel\w*|\w+For[A-Z]\w+|\w+Model)")
@@ -51,17 +53,7 @@ _OFF = {
 }
 _ON = frozenset({"unmerge_adapter", "enable_adapter_layers", "enable_adapters"})
 
-
 _PART = "part of a model"
-
-
-def canonical(name: str) -> str:
-    """`trl.trainer.sft_trainer.SFTTrainer` as `trl.SFTTrainer`; a method keeps its class."""
-    package, _, rest = name.partition(".")
-    parts = rest.split(".") if rest else []
-    classes = [place for place, part in enumerate(parts) if part[:1].isupper()]
-    kept = parts[classes[0] :] if classes else parts[-1:]
-    return ".".join((package, *kept))
 
 
 class Knowledge:
@@ -76,7 +68,9 @@ class Knowledge:
         """The result of calling `name`."""
         short = canonical(name)
         owner, _, method = short.rpartition(".")
-        plain = _PLAIN.get(short) or _PLAIN.get(short.rpartition(".")[2] if short.startswith("builtins.") else "")
+        plain = _FUNCTIONS.get(short) or _FUNCTIONS.get(
+            short.rpartition(".")[2] if short.startswith("builtins.") else ""
+        )
         if plain is not None:
             return plain(self, path, given)
         if _TRAINERS.fullmatch(short):
@@ -178,11 +172,11 @@ class Knowledge:
             case Parameters() if name in ("named_parameters", "parameters", "items", "values"):
                 return of
             case Table():
-                return _of_table(of, name, given)
+                return table_method(of, name, given)
             case Items():
-                return _of_items(of, name, given)
+                return items_method(of, name, given)
             case Const() if isinstance(of.value, str):
-                return _of_text(of, name, given)
+                return text_method(of, name, given)
             case Made() if of.name == _PART:
                 return self._of_part(path, of, name, given)
             case Made():
@@ -265,9 +259,7 @@ class Knowledge:
             self._fill(training, given)
         elif name == "train":
             training.started = training.started or given.place
-            _remember(training)
-            _hooks(path, training, given.place)
-            _remember(training)
+            start(path, training, given.place)
         return Value()
 
     @staticmethod
@@ -290,24 +282,16 @@ class Knowledge:
         if name == "prepare" and last == "Accelerator":
             return given.positional[0] if len(given.positional) == 1 else Items(list(given.positional))
         if last == "ArgumentParser":
-            return _parser(made, name, given)
+            return parser_method(made, name, given)
         if last in ("HfArgumentParser", "TrlParser") and name.startswith("parse"):
-            return self._parsed(made, name)
+            return parsed_dataclasses(made, name)
         if name == "read" or (name == "read_text" and made.name == "file"):
             return made
         return Value()
 
-    def _parsed(self, made: Made, name: str) -> Value:
-        types = made.positional[0] if made.positional else made.given.get("dataclass_types", Value())
-        each = types.items if isinstance(types, Items) else [types]
-        objects = [_options(one, made) for one in each]
-        if "config" in name or "remaining" in name:
-            objects += [Value()] if "remaining" in name else []
-        return Items(objects)
-
     # ----------------------------------------------------------------------------------------------------- attributes
 
-    def attribute(self, path: Path, of: Value, name: str) -> Value | None:  # noqa: C901, PLR0911, PLR0912 - one case a kind
+    def attribute(self, of: Value, name: str) -> Value | None:  # noqa: C901, PLR0911, PLR0912 - one case a kind
         """An attribute; None if nothing is known."""
         match of:
             case External() if name == "__version__" and of.name in self.versions:
@@ -338,7 +322,7 @@ class Knowledge:
                 return Value()
         return None
 
-    def assign(self, path: Path, of: Value, name: str, value: Value, place: Place) -> None:
+    def assign(self, of: Value, name: str, value: Value, place: Place) -> None:
         """An attribute is assigned."""
         match of:
             case Made():
@@ -364,7 +348,7 @@ class Knowledge:
 
     # ---------------------------------------------------------------------------------------------------- comparisons
 
-    def compare(self, path: Path, test: ast.Compare, left: Value, right: Value) -> bool | None:
+    def compare(self, test: ast.Compare, left: Value, right: Value) -> bool | None:
         """Versions, and names in signatures."""
         if isinstance(left, Made) and isinstance(right, Made) and left.name == right.name == "version":
             one, other = left.positional[0], right.positional[0]
@@ -376,52 +360,6 @@ class Knowledge:
                 found = left.value in accepted
                 return found if isinstance(test.ops[0], ast.In) else not found
         return None
-
-
-_HOOKS = (
-    "on_train_begin",
-    "on_epoch_begin",
-    "on_step_begin",
-    "on_step_end",
-    "on_log",
-    "on_evaluate",
-    "on_save",
-    "on_epoch_end",
-)
-_OVERRIDES = ("training_step", "compute_loss", "prediction_step")
-
-
-def _hooks(path: Path, training: Training, place: Place) -> None:
-    """Follow the project's code that training calls: methods of callbacks and of the trainer."""
-    model = training.model
-    if model is None:
-        return
-    callbacks = training.given.get("callbacks")
-    for one in callbacks.items if isinstance(callbacks, Items) else []:
-        for name in _HOOKS:
-            hook = path.attribute(one, name) if isinstance(one, Instance) else None
-            if isinstance(hook, Function):
-                unknown = [Value(), Value(), Value()]
-                path.call_function(hook, Given(unknown, {"model": model}, place, open=True))
-    for name in _OVERRIDES:
-        override = path.attribute(training, name) if training.own is not None else None
-        if isinstance(override, Function):
-            path.call_function(override, Given([model], {}, place, open=True))
-
-
-def _remember(training: Training) -> None:
-    """Copy what training begins with: later calls on the model do not change it."""
-    model, known = training.model, training.given.get("at_start")
-    if isinstance(model, Model):
-        if isinstance(known, Table):  # a freeze by code that training calls counts, unless the model was frozen before
-            for name, event in (("frozen", model.frozen), ("off", model.off)):
-                if const(known.items[name]) is None and event is not None:
-                    known.items[name] = Const(event)
-                    known.items["while training"] = Const(True)
-            return
-        training.given["at_start"] = Table(
-            {"frozen": Const(model.frozen), "off": Const(model.off), "adapters": Const(model.adapters)}
-        )
 
 
 def _quantized(given: Given) -> bool | None:
@@ -463,9 +401,6 @@ def _versions_compared(op: ast.cmpop, left: str, right: str) -> bool | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------ plain functions
-
-
 def _model_of(value: Value | None, given: Given) -> Model:
     """The model, or for an unknown value a model of which nothing is known."""
     return value if isinstance(value, Model) else Model(given.place, "", quantized=None)
@@ -492,273 +427,10 @@ def _prepare(_: Knowledge, path: Path, given: Given) -> Value:
     return model
 
 
-def _getattr(_: Knowledge, path: Path, given: Given) -> Value:
-    of, name = given.get(0, "object"), const(given.get(1, "name"))
-    if of is None or not isinstance(name, str):
-        return Value()
-    return path.attribute(of, name)
-
-
-def _setattr(_: Knowledge, path: Path, given: Given) -> Value:
-    of, name, value = given.get(0, "object"), const(given.get(1, "name")), given.get(2, "value")
-    if of is not None and isinstance(name, str) and value is not None:
-        path._set(of, name, value, given.place)  # noqa: SLF001 - the same as an assignment
-    return Const(None)
-
-
-def _has(known: Knowledge, path: Path, given: Given) -> Value:
-    of, name = given.get(0, "object"), const(given.get(1, "name"))
-    if isinstance(of, External) and of.name in known.versions and isinstance(name, str):
-        found = known.signatures.has_name(of.name, name, known.versions[of.name])
-        return Value() if found is None else Const(found)
-    return Value()
-
-
-def _dict(_: Knowledge, path: Path, given: Given) -> Value:
-    base = given.positional[0] if given.positional else None
-    items = dict(base.items) if isinstance(base, Table) else {}
-    return Table({**items, **given.named}, given.open or (base is not None and not isinstance(base, Table)))
-
-
-def _open(_: Knowledge, path: Path, given: Given) -> Value:
-    return Made("file", {"path": given.get(0, "file") or Value()}, given.place)
-
-
-def _load(known: Knowledge, path: Path, given: Given) -> Value:
-    """A YAML or JSON file of the project, as a table."""
-    source = given.get(0, "stream")
-    name = source.given.get("path") if isinstance(source, Made) and source.name == "file" else source
-    text = const(name)
-    if not isinstance(text, str):
-        return Table({}, open=True)
-    path.steps += STEPS_OF_A_FILE
-    if "\n" in text or text.lstrip().startswith("{"):
-        return _as_value(_parsed(text))
-    places = [File(text), known.root / text, given.place.source.path.parent / text]
-    file = next((place for place in places if place.is_file() and place.resolve().is_relative_to(known.root)), None)
-    return _as_value(_parsed_file(file)) if file is not None else Table({}, open=True)
-
-
-LARGEST_FILE = 200_000
-"""Bytes of a configuration."""
-
-STEPS_OF_A_FILE = 100
-"""How many statements reading one counts as. A script may read the same file in each of 10,000 lines."""
-
-
-def _parsed_file(file: File) -> object:
-    try:
-        return _parsed(read_text(file, LARGEST_FILE))
-    except (OSError, ValueError):
-        return None
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> object:
-    """JSON is YAML too."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text) if not _ALIASES.search(text) else None
-    except (ValueError, RecursionError, yaml.YAMLError):
-        return None
-
-
-_ALIASES = re.compile(r"^[^#\n]*[:\-]\s+[&*]\w", re.MULTILINE)
-"""Anchors and aliases: a small file with them may have a large content."""
-
-
-def _as_value(content: object) -> Value:
-    if isinstance(content, dict):
-        return Table({key: _as_value(value) for key, value in content.items()})
-    if isinstance(content, list):
-        return Items([_as_value(value) for value in content])
-    return Table({}, open=True) if content is None else Const(content)
-
-
-def _first(_: Knowledge, path: Path, given: Given) -> Value:
-    return given.positional[0] if given.positional else Value()
-
-
-def _joined(_: Knowledge, path: Path, given: Given) -> Value:
-    parts = [const(one) for one in given.positional]
-    known = parts and all(isinstance(part, str) for part in parts) and sum(map(len, parts)) < LONGEST
-    return Const("/".join(parts)) if known else Value()
-
-
-def _version(_: Knowledge, path: Path, given: Given) -> Value:
-    return Made("version", {}, given.place, (given.get(0, "version") or Value(),))
-
-
-def _installed(known: Knowledge, path: Path, given: Given) -> Value:
-    name = const(given.get(0, "distribution_name"))
-    return Const(known.versions[name]) if name in known.versions else Value()
-
-
-def _signature(_: Knowledge, path: Path, given: Given) -> Value:
-    of = given.get(0, "obj")
-    name = of.name.removesuffix(".__init__") if isinstance(of, External) else ""
-    named = Made("signature", {}, given.place, (Const(canonical(name)),))
-    named.given["parameters"] = named
-    return named
-
-
-def _converted(kind: Callable[[object], object]) -> Callable[[Knowledge, Path, Given], Value]:
-    def convert(_: Knowledge, path: Path, given: Given) -> Value:
-        value = given.positional[0] if given.positional else Value()
-        try:
-            return Const(kind(value.value), default=value.default) if isinstance(value, Const) else Value()
-        except (TypeError, ValueError, OverflowError):
-            return Value()
-
-    return convert
-
-
-def _listed(_: Knowledge, path: Path, given: Given) -> Value:
-    value = given.positional[0] if given.positional else Items([])
-    return value if isinstance(value, Items | Parameters) else Items([], open=True)
-
-
-def _exit(_: Knowledge, path: Path, given: Given) -> Value:
-    from finetune_compat.audit.interpreter import Ended
-
-    raise Ended
-
-
-def _length(_: Knowledge, path: Path, given: Given) -> Value:
-    value = given.positional[0] if given.positional else None
-    return Const(len(value.items)) if isinstance(value, Items) and not value.open else Value()
-
-
-def _some(_: Knowledge, path: Path, given: Given) -> Value:
-    """`filter(lambda p: p.requires_grad, model.parameters())`."""
-    value = given.get(1, "iterable")
-    return value if isinstance(value, Parameters) else Items([], open=True)
-
-
-_PLAIN: Mapping[str, Callable[[Knowledge, Path, Given], Value]] = {
+_FUNCTIONS: Mapping[str, Callable[[Knowledge, Path, Given], Value]] = {
+    **PLAIN,
     "peft.get_peft_model": _wrap,
     "peft.prepare_model_for_kbit_training": _prepare,
     "peft.prepare_model_for_int8_training": _prepare,
     "trl.get_peft_config": lambda *_: Value(),  # a configuration if --use_peft is given
-    "getattr": _getattr,
-    "setattr": _setattr,
-    "hasattr": _has,
-    "dict": _dict,
-    "open": _open,
-    "str": _converted(str),
-    "int": _converted(int),  # type: ignore[arg-type]
-    "float": _converted(float),  # type: ignore[arg-type]
-    "bool": _converted(bool),
-    "list": _listed,
-    "tuple": _listed,
-    "set": _listed,
-    "sorted": _listed,
-    "filter": _some,
-    "len": _length,
-    "exit": _exit,
-    "quit": _exit,
-    "sys.exit": _exit,
-    "yaml.safe_load": _load,
-    "yaml.load": _load,
-    "yaml.full_load": _load,
-    "json.load": _load,
-    "json.loads": _load,
-    "omegaconf.OmegaConf.load": _load,
-    "omegaconf.OmegaConf.create": _first,
-    "pathlib.Path": _first,
-    "os.join": _joined,
-    "packaging.Version": _version,
-    "packaging.parse": _version,
-    "importlib.version": _installed,
-    "importlib_metadata.version": _installed,
-    "inspect.signature": _signature,
-    "copy.copy": _first,
-    "copy.deepcopy": _first,
 }
-
-
-# --------------------------------------------------------------------------------------------------- options of scripts
-
-
-def _parser(made: Made, name: str, given: Given) -> Value:
-    if name == "add_argument":
-        names = [const(one) for one in given.positional]
-        flags = [text for text in names if isinstance(text, str)]
-        if flags:
-            long = next((text for text in flags if text.startswith("--")), flags[0])
-            to = const(given.named.get("dest")) or long.lstrip("-").replace("-", "_")
-            made.given[str(to)] = _option(given)
-    elif name == "set_defaults":
-        made.given |= {key: Const(const(value), default=True) for key, value in given.named.items()}
-    elif name in ("add_argument_group", "add_mutually_exclusive_group"):
-        return made
-    elif name == "parse_args":
-        return Table({key: value for key, value in made.given.items() if key != "description"}, open=True)
-    elif name == "parse_known_args":
-        return Items([Table(dict(made.given), open=True), Value()])
-    return Value()
-
-
-def _option(given: Given) -> Value:
-    action = const(given.named.get("action"))
-    if action in ("store_true", "store_false"):
-        return Const(action == "store_false", default=True)
-    default = given.named.get("default")
-    if isinstance(default, Const) and default.value is not None:
-        return Const(default.value, default=True)
-    return Value()
-
-
-def _options(of: Value, made: Made) -> Value:
-    """An object that a parser makes of a dataclass: with its defaults."""
-    from finetune_compat.audit.interpreter import fields_of, softened
-
-    if isinstance(of, Class):
-        fields = {name: softened(value) for name, value in fields_of(of).items()}
-        base = of.library_base
-        return Made(canonical(base), fields, made.place, open=True) if base else Table(fields, open=True)
-    if isinstance(of, External):
-        return Made(canonical(of.name), {}, made.place, open=True)
-    return Value()
-
-
-# ---------------------------------------------------------------------------------------------------- methods of values
-
-
-def _of_table(table: Table, name: str, given: Given) -> Value:
-    key = given.positional[0] if given.positional else None
-    match name:
-        case "get" | "pop" if isinstance(key, Const):
-            if key.value in table.items:
-                return table.items[key.value]
-            if table.open:
-                return Value()
-            return given.positional[1] if len(given.positional) > 1 else Const(None)
-        case "update":
-            table.items |= key.items if isinstance(key, Table) else {}
-            table.items |= given.named
-            table.open |= key is not None and not isinstance(key, Table)
-        case "copy":
-            return Table(dict(table.items), table.open)
-        case "setdefault" if isinstance(key, Const):
-            return table.items.setdefault(key.value, given.positional[1] if len(given.positional) > 1 else Const(None))
-    return Value()
-
-
-def _of_items(items: Items, name: str, given: Given) -> Value:
-    if name == "append" and given.positional:
-        items.items.append(given.positional[0])
-    elif name in ("extend", "insert", "remove", "pop", "clear"):
-        items.open = True
-    return Const(None) if name in ("append", "extend") else Value()
-
-
-def _of_text(text: Const, name: str, given: Given) -> Value:
-    if name in ("lower", "upper", "strip", "title") and not given.positional:
-        return Const(getattr(text.value, name)(), default=text.default)
-    if name in ("startswith", "endswith") and isinstance(const(given.get(0, "prefix")), str):
-        return Const(getattr(text.value, name)(const(given.get(0, "prefix"))), default=text.default)
-    if name in ("open", "read_text"):
-        return Made("file", {"path": text}, given.place)
-    return Value()

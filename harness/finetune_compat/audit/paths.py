@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from finetune_compat.audit.interpreter import Ended, Exhausted, Path
+from finetune_compat.audit.expressions import Exhausted
+from finetune_compat.audit.interpreter import Ended, Path
 from finetune_compat.audit.sources import Source
 from finetune_compat.audit.values import Function, Module, Place
 

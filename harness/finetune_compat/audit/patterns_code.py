@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from finetune_compat.audit.findings import Finding, Fix, Releases, Status, status_of
 from finetune_compat.audit.interpreter import Path
-from finetune_compat.audit.library import canonical
+from finetune_compat.audit.names import canonical
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.successors import successor
 from finetune_compat.audit.values import Class, External, Function, Model, Place, Training

@@ -263,3 +263,35 @@ def texts(value: Value | None) -> set[str] | None:
 
 
 Given = Mapping[str, Value]
+
+
+@dataclass(eq=False)
+class Parameter(Value):
+    """Each parameter of a model, in a loop."""
+
+    of: Model
+
+
+@dataclass(eq=False)
+class Parameters(Value):
+    """The parameters of a model."""
+
+    of: Model
+    named: bool
+    some: bool = False
+
+
+@dataclass(eq=False)
+class Method(Value):
+    """A method of an object."""
+
+    of: Value
+    name: str
+
+
+@dataclass(eq=False)
+class Super(Value):
+    """`super()` in a method."""
+
+    of: Value
+    owner: Class

@@ -1,13 +1,10 @@
-"""What calls of libraries do to models, tokenizers and options."""
+"""What calls of libraries do to models, tokenizers and trainers."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from audit_builders import Decided, path_of, plain, value_of
-from finetune_compat.audit.library import LARGEST_FILE, canonical
-from finetune_compat.audit.values import Made, Model, Table, Tokenizer, Value, const
+from audit_builders import path_of, value_of
+from finetune_compat.audit.values import Made, Model, Tokenizer
 
 IMPORTS = (
     "import peft, transformers, trl\n"
@@ -16,21 +13,6 @@ IMPORTS = (
 )
 LOAD = "x = AutoModelForCausalLM.from_pretrained('m')\n"
 WRAP = "x = get_peft_model(x, LoraConfig())\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [
-        ("trl.trainer.sft_trainer.SFTTrainer", "trl.SFTTrainer"),
-        ("trl.SFTTrainer", "trl.SFTTrainer"),
-        ("transformers.models.auto.AutoModel.from_pretrained", "transformers.AutoModel.from_pretrained"),
-        ("peft.utils.other.prepare_model_for_kbit_training", "peft.prepare_model_for_kbit_training"),
-        ("trl", "trl"),
-    ],
-)
-def test_a_name_is_that_of_the_package(name: str, short: str) -> None:
-    """Wherever a script takes it from; modules are written in small letters."""
-    assert canonical(name) == short
 
 
 def model(text: str) -> Model:
@@ -154,94 +136,6 @@ class TestTokenizers:
         assert (found.added is not None) is added
 
 
-class TestOptions:
-    @pytest.mark.parametrize(
-        ("argument", "name", "value"),
-        [
-            ("'--lora', action='store_true'", "lora", False),
-            ("'--full', action='store_false'", "full", True),
-            ("'-r', '--lora-rank', type=int, default=8", "lora_rank", 8),
-            ("'--rank', dest='r', default=8", "r", 8),
-            ("'path', default='a'", "path", "a"),
-        ],
-    )
-    def test_an_option_has_its_default(self, argument: str, name: str, value: object) -> None:
-        """The command line may replace it."""
-        found = value_of(
-            f"import argparse\np = argparse.ArgumentParser()\np.add_argument({argument})\nx = p.parse_args().{name}\n"
-        )
-        assert found is not None
-        assert (const(found), found.default) == (value, True)
-
-    def test_an_option_without_a_default_is_unknown(self) -> None:
-        """It is None, or what the user gives."""
-        found = value_of(
-            "import argparse\np = argparse.ArgumentParser()\np.add_argument('--m')\nx = p.parse_args().m\n"
-        )
-        assert type(found) is Value
-
-
-class TestFiles:
-    PROGRAM = "import yaml\nx = yaml.safe_load(open('{}'))\n"
-
-    @pytest.mark.parametrize(
-        ("name", "content"),
-        [("a.yaml", "lora:\n  r: 8\n  targets: [q, v]\n"), ("a.json", '{"lora": {"r": 8, "targets": ["q", "v"]}}')],
-    )
-    def test_a_configuration_of_the_project_is_read(self, tmp_path: Path, name: str, content: str) -> None:
-        """YAML or JSON."""
-        (tmp_path / name).write_text(content)
-        found = value_of(self.PROGRAM.format(name), root=tmp_path)
-        assert plain(found) == {"lora": {"r": 8, "targets": ["q", "v"]}}
-
-    @pytest.mark.parametrize(
-        ("content", "name"),
-        [
-            ("a: &b [1]\nc: *b\n", "a.yaml"),
-            ("a: [\n", "a.yaml"),
-            (f"a: {'1' * LARGEST_FILE}\n", "a.yaml"),
-            ("a: 1\n", "../outside.yaml"),
-            ("a: 1\n", "gone/a.yaml"),
-        ],
-    )
-    def test_what_is_not_read_may_hold_anything(self, tmp_path: Path, content: str, name: str) -> None:
-        """Aliases, a damaged or a large file, one outside of the project, and none."""
-        project = tmp_path / "project"
-        project.mkdir()
-        if not name.startswith("gone"):
-            (project / name).write_text(content)
-        found = value_of(self.PROGRAM.format(name), root=project)
-        assert isinstance(found, Table)
-        assert (found.items, found.open) == ({}, True)
-
-
-class TestReleases:
-    """The releases are TRL 0.22.2 and Transformers 4.56.0."""
-
-    @pytest.mark.parametrize(
-        ("condition", "holds"),
-        [
-            ("Version(trl.__version__) >= Version('0.20')", True),
-            ("Version(trl.__version__) < Version('0.9')", False),
-            ("version('transformers') == '4.56.0'", True),
-            ("Version(version('trl')) != Version('0.22.2')", False),
-            ("hasattr(trl, 'SFTTrainer')", True),
-            ("hasattr(trl, 'DataCollatorForCompletionOnlyLM')", False),
-            ("'max_seq_length' in inspect.signature(trl.SFTConfig).parameters", False),
-            ("'max_length' in inspect.signature(trl.SFTConfig.__init__).parameters", True),
-        ],
-    )
-    def test_code_that_asks_for_the_release_gets_its_answer(self, condition: str, holds: bool) -> None:
-        """Without a decision."""
-        decisions = Decided(not holds)
-        program = (
-            "import inspect, trl\nfrom importlib.metadata import version\nfrom packaging.version import Version\n"
-            f"x = 1 if {condition} else 2\n"
-        )
-        assert plain(value_of(program, path=path_of(decisions))) == (1 if holds else 2)
-        assert decisions.asked == []
-
-
 class TestTrainings:
     def test_a_trainer_has_what_it_is_given(self) -> None:
         """By name or by position, and begins where `train` is called."""
@@ -269,15 +163,3 @@ class TestTrainings:
         value_of(IMPORTS + LOAD + f"import torch\ntorch.optim.AdamW({parameters}, lr=1e-4)\n", path=path)
         (training,) = path.trainings
         assert training.kind == "loop" and isinstance(training.model, Model)
-
-    def test_what_happens_after_the_start_does_not_count(self) -> None:
-        """An adapter that is merged after training was trained."""
-        path = path_of()
-        value_of(
-            IMPORTS + LOAD + WRAP + "t = trl.SFTTrainer(model=x)\nt.train()\nx.merge_adapter()\n",
-            path=path,
-        )
-        (training,) = path.trainings
-        start = training.given["at_start"]
-        assert isinstance(start, Table)
-        assert (const(start.items["off"]), const(start.items["adapters"])) == (None, True)
