@@ -8,7 +8,7 @@ model = LlamaForSequenceClassification(LlamaConfig(vocab_size=64, num_labels=2, 
 try:
     model = get_peft_model(model, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4))
 except AttributeError as error:
-    print(f"it is not silent here: {error}")  # PEFT 0.15.0 (prompt_tuning_raises.py)
+    print(f"it is not silent here: {error}")  # PEFT 0.15.0 (peft#2477)
     raise SystemExit from None
 trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 assert any("prompt_encoder" in name for name in trainable), "the prompt is frozen"
