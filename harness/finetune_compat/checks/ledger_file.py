@@ -55,9 +55,9 @@ def load_ledger(path: Path | None = None) -> Ledger:
         raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
     except ValueError as error:
         raise MatrixError(str(path), (Fault("", str(error).removeprefix("is ")),), todo=todo) from None
-    faults = ledger_faults(file.issue, file.place)
-    if faults:
-        raise MatrixError(str(path), faults, todo=todo)
+    found = ledger_faults(file.issue, file.place)
+    if found:
+        raise MatrixError(str(path), tuple(found), todo=todo)
     return Ledger(issues=file.issue, places=file.place, measured=_measured(path.with_name(MEASURED), todo))
 
 
