@@ -14,7 +14,7 @@ from transformers import (
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 texts = [" ".join(f"w{(a + b * i) % 20}" for i in range(16)) for a in range(20) for b in range(1, 5)]
-rows = Dataset.from_list([{"input_ids": tokenizer(text)["input_ids"]} for text in texts])
+rows = Dataset.from_list([{"input_ids": tokenizer(text + tokenizer.eos_token)["input_ids"]} for text in texts])
 # Nothing bounds the part after the last norm.
 targets = ["q_proj", "v_proj", "lm_head"]
 model = get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1]), LoraConfig(r=8, target_modules=targets))

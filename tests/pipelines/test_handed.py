@@ -56,7 +56,7 @@ HANDED = (
     Handed("r07_native_adapter_resume", NEW, 1, ("F001",), ("ValueError at training", "checkpoint")),
     Handed(
         "r08b_pissa_save_freezes_gc",
-        (("peft", ">=0.18.1"), ("trl", ">=1.6")),
+        (("peft", ">=0.18.1,<0.21"), ("trl", ">=1.6")),
         1,
         ("C105",),
         ("from step 4 on", "r08b_pissa_save_freezes_gc.py:", "-> peft/"),
