@@ -12,12 +12,12 @@
 #   "pip>=23.2,<27",
 #   "platformdirs>=4.4,<5",
 #   "poetry-core>=1.9,<3",
-#   "pydantic>=2.7,<3",
+#   "pydantic>=2.13,<3",
 #   "pyyaml>=6.0.4,<7",
 #   "rich>=13.8,<16",
 #   "safetensors>=0.6.2,<1",
 #   "tomli>=2.5,<3",
-#   "typer>=0.28,<1",
+#   "typer>=0.29,<1",
 #   "uv>=0.13,<1",
 # ]
 # ///

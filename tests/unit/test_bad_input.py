@@ -171,7 +171,9 @@ BAD = {
         "--flow is a script of your own; --flows and --cell choose among the flows of the catalog.\n"
         "Leave one of them out."
     ),
-    f"{GATE} --until never": "--until: 'never' is not a moment at which a gate can end\nUse answered or decided.",
+    f"{GATE} --until never": (
+        "--until: 'never' is not a moment at which a gate can end\nUse answered, decided or complete."
+    ),
     f"{GATE} --limit 0": (
         "compat gate: --steps 10 --limit 0\n"
         "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"

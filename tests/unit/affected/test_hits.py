@@ -86,7 +86,7 @@ def test_the_answers_agree_with_the_ledger_for_every_locked_stack() -> None:
             for variant in flow.variants
             for deviation in LEDGER.listed(flow.name, variant, device, versions)
         }
-        names = {name: f"=={versions[name]}" for name in LOCKED if name in versions}
+        names = {name: f"=={versions[name]}" for name in (*LOCKED, "accelerate") if name in versions}
         found = asked(project(**names)).hits
         assert {one.issue.id for one in found if one.signatures} == listed, plan.name
         inside = {

@@ -57,6 +57,8 @@ ALL = {flow.name for flow in CATALOG}
         "contract/closed_forms.py",
         "report/wording.py",
         "checks/ledger.py",
+        "checks/ledger_faults.py",
+        "checks/ledger_file.py",
         "contract/errors.py",
         "contract/plan.py",
         "contract/catalog.py",

@@ -33,7 +33,7 @@ def test_differences_in_healthy_cells_are_reported(gate: Gate) -> None:
     changed = replace(gate, cells=(replace(first, change=Change.UNCHANGED, differences=(differs,)), *others))
     row = f"| gradient checkpointing | trainer | off | reentrant | 1 | {first.flow} |"
     assert row in markdown.render(changed, markdown.STEP_SUMMARY)
-    assert "<td>reentrant</td><td>1</td>" in html.render(changed)
+    assert '<td data-head="to">reentrant</td><td data-head="cells">1</td>' in html.render(changed)
 
 
 def test_a_comment_is_short(every_gate: Gate) -> None:
