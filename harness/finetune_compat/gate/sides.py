@@ -35,7 +35,7 @@ from finetune_compat.run.default_tier import default_tier
 from finetune_compat.run.estimate import CELL_S
 from finetune_compat.run.from_store import look_up
 from finetune_compat.run.options import RunOptions
-from finetune_compat.run.workers import Pool, Sharing
+from finetune_compat.run.workers import PATIENCE_S, Pool, Sharing
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import environment_of, made_environment
 from finetune_compat.stacks.locks import Unsolvable
@@ -122,7 +122,7 @@ class Runner:
         sides = {of.stack: of for of in (before, after)}
         with ThreadPoolExecutor(1 if self.gpus else len(stacks)) as threads:
             try:
-                ran = list(threads.map(lambda of: self._of(of, selection, pool, self.enough.stop), sides.values()))
+                ran = list(threads.map(lambda of: self._side(of, selection, pool), sides.values()))
             except BaseException:
                 self.enough.stop.set()  # the other side has nothing left to be compared with
                 raise
@@ -157,6 +157,28 @@ class Runner:
     def results(self) -> Results:
         """Everything that ran, judged."""
         return judged(self.run, self.ledger, growing=self.read_so_far)
+
+    def _side(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
+        """Run one of both sides. Cached cells may make BLOCK certain: then no environment is needed for the others."""
+        stack = self._served(of, selection, pool)
+        if stack and self.enough.stop.wait(PATIENCE_S):
+            pool.leave(of.stack)
+            return stack
+        return self._of(of, selection, pool, self.enough.stop)
+
+    def _served(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
+        """The side after its cells that tell something were read from the store; None if they are not all cached, or
+        if all cells are.
+        """
+        stack = _made(of)
+        if stack is None:
+            return None
+        plan = self._plan(stack, selection)
+        told = replace(plan, cells=tuple(cell for cell in plan.cells if self.enough.tells(plan.id_of(cell))))
+        if told == plan or not told.cells or not self._cached(told, stack):
+            return None
+        self._run(told, stack, Sharing(pool, self.progress, self.enough.stop))
+        return stack
 
     def _of(self, of: Resolved, selection: GateSelection, pool: Pool, stop: threading.Event) -> StackPython | None:
         try:
@@ -208,8 +230,10 @@ class Runner:
         both = set.intersection(*done)
         for row in read_rows(self.run):
             if row.name in stacks and row.state is not RowState.UNINSTALLABLE:
-                kept = tuple(cell for cell in row.selected if parse_cell(cell).name in both)
-                gone = (parse_cell(cell).name for cell in row.selected if cell not in kept)
+                # A process that was ended before it began has no row of its own: what was planned counts.
+                planned = dict.fromkeys((*row.selected, *self.enough.of(row.name)))
+                kept = tuple(cell for cell in planned if parse_cell(cell).name in both)
+                gone = (parse_cell(cell).name for cell in planned if cell not in kept)
                 self.dropped.extend(name for name in gone if name not in self.dropped)
                 write_row(self.run, StackRow(row.name, RowState.RAN, "", kept))
 
