@@ -10,6 +10,7 @@ from typing import Any
 
 import builders as b
 import pytest
+from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import EnvironmentMismatch, RegistryUnreachable, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -126,6 +127,39 @@ class TestCached:
         assert runner.cells(resolved(lock), GateSelection(flows=("sft-full",))) is not None
         assert verified == ([] if stored else [lock])
 
+    def test_a_block_that_is_cached_starts_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The cells that tell something are read from the store; the others are neither run nor lost."""
+        made = (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
+        told = PlannedCell("sft-full", b.FULL, ())
+        lock = replace(LOCK, requirements=b.VERSIONS, facts={"torch": "2.13.0"})
+        tier = SimpleNamespace(kept=lambda cells, *_: tuple(cell for cell in cells if str(cell) == str(told)))
+        runner = Runner(tmp_path, b.UNLISTED, (), RunOptions(), GateProgress(Console(quiet=True)))
+        ran: list[list[str]] = []
+
+        def run_plan(plan: Plan, *_: object, **__: object) -> None:
+            ran.append([str(cell) for cell in plan.cells])
+            seen = [b.healthy(cell.flow, cell.variant, stack=plan.stack) for cell in plan.cells]
+            b.stored(tmp_path, [StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells)))], *seen)
+            for cell in plan.cells:
+                runner.ended(plan.id_of(cell))
+            runner.enough.blocks()
+
+        def look_up(plan: Plan, *_: object, fresh: bool) -> Any:
+            cells = tuple(replace(cell, stored=not fresh and str(cell) == str(told)) for cell in plan.cells)
+            return SimpleNamespace(plan=replace(plan, cells=cells))
+
+        monkeypatch.setattr(sides, "made_environment", lambda _: made)
+        monkeypatch.setattr(sides, "environment_of", lambda _: pytest.fail("an environment was verified"))
+        monkeypatch.setattr(sides, "look_up", look_up)
+        monkeypatch.setattr(sides, "default_tier", lambda: tier)
+        monkeypatch.setattr(stack_run, "run_plan", run_plan)
+        monkeypatch.setenv("COMPAT_RUN_ID", "gate")
+        side_ = resolved(lock)
+        runner.both(side_, side_, GateSelection(flows=("sft-full",)))
+        assert ran == [[str(told)]]
+        assert len(row_of(tmp_path).selected) == 1
+        assert len(runner.dropped) == len(flow_named("sft-full").variants) - 1
+
 
 class TestSide:
     def test_before_it_ran(self) -> None:
@@ -166,6 +200,21 @@ def test_a_cell_that_one_side_did_not_finish_is_left_out_on_both(tmp_path: Path)
         "sft-peft-model[qwen2-int8-gc]@cpu",
     ]
     assert {row.name: row.selected for row in read_rows(tmp_path)} == {ONE: (one[0].cell,), OTHER: (other[0].cell,)}
+
+
+def test_a_process_that_was_ended_before_it_began_is_not_the_machine_s(tmp_path: Path) -> None:
+    """Its row has no cell; those that are cached count, and the others are left out."""
+    one, other = ([b.healthy(variant=kind, stack=stack) for kind in (b.NF4, b.INT8)] for stack in (ONE, OTHER))
+    ended = StackRow(OTHER, RowState.INFRASTRUCTURE, "pytest ended with status -15", ())
+    b.stored(tmp_path, [b.ran(*one), ended], *one, other[0])
+    runner = Runner(tmp_path, b.UNLISTED, (), RunOptions(), GateProgress(Console(quiet=True)))
+    runner.enough.planned([seen.cell for seen in (*one, *other)], [one[0].cell])
+    runner._drop_unfinished((ONE, OTHER))
+    assert {row.name: (row.state, row.selected) for row in read_rows(tmp_path)} == {
+        ONE: (RowState.RAN, (one[0].cell,)),
+        OTHER: (RowState.RAN, (other[0].cell,)),
+    }
+    assert runner.dropped == ["sft-peft-model[qwen2-int8-gc]@cpu"]
 
 
 def test_a_side_that_cannot_be_installed_stays_so(tmp_path: Path) -> None:
