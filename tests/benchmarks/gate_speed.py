@@ -108,7 +108,8 @@ def installed(work: Path) -> dict[str, str]:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "harness" / "finetune_compat", package, ignore=ignored)
     shutil.copytree(ROOT / "matrices", package / "data" / "matrices", ignore=ignored)
-    packages = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+    uv = [sys.executable, "-m", "uv", "cache", "dir"]
+    packages = subprocess.run(uv, capture_output=True, text=True, check=True).stdout.strip()
     own = {"PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(work / "cache"), "UV_CACHE_DIR": packages}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("COMPAT_", "PYTHONDONTWRITE"))}
     return {**kept, **own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
