@@ -10,6 +10,7 @@ import pytest
 from atlas_builders import committed, on
 from finetune_compat.atlas.command import atlas_command, atlas_files
 from finetune_compat.checks.ledger_file import load_ledger
+from finetune_compat.checks.windows_measured import read_windows
 from finetune_compat.contract.errors import CompatError, RecordsError
 from finetune_compat.machine.places import Places, places
 
@@ -56,7 +57,7 @@ def test_without_baselines_there_is_no_atlas(tmp_path: Path) -> None:
 
 def test_the_committed_atlas_is_up_to_date() -> None:
     """After a change of baselines, ledger, checks or wording: compat atlas"""
-    written = atlas_files(places().baselines, places().atlas, load_ledger())
+    written = atlas_files(places().baselines, places().atlas, load_ledger(), read_windows())
     for name, text in written.items():
         assert (places().atlas / name).read_text(encoding="utf-8") == text, f"{name}: run compat atlas"
     assert len(written["index.html"].encode()) < LARGEST
