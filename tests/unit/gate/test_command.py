@@ -137,7 +137,7 @@ class TestDecisions:
         assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
         regressed = [cell for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed"]
         assert sorted(ran[:2]) == [f"trl0.19-py311 {CELLS}", f"trl0.22-py311 {CELLS}"]
-        assert ran[2:4] == ["trl0.23.0-py311 1", "trl0.23-py311 1"]
+        assert sorted(ran[2:4]) == ["trl0.23-py311 1", "trl0.23.0-py311 1"]  # at the same time
         assert ran[-1] == f"trl0.23-py311 {len(regressed)}"
         tried = answer(tmp_path)["causes"][0]["target"]["tried"]
         assert [item["version"] for item in tried[:2]] == ["0.23.0", "0.23.1"]
