@@ -163,6 +163,7 @@ class Runner:
         stack = self._served(of, selection, pool)
         if stack and self.enough.stop.wait(PATIENCE_S):
             pool.leave(of.stack)
+            self.shown.phase(of.stack, "")
             return stack
         return self._of(of, selection, pool, self.enough.stop)
 
