@@ -31,7 +31,7 @@ def flows(hit: Hit) -> tuple[str, ...]:
 
 def _measured(hit: Hit) -> Iterator[str]:
     if len(hit.signatures) < len(hit.shows):
-        return  # a script has no variants: `needs` says it all
+        return  # a script has no variants: `needs` states all conditions
     precisions = {name for shown in hit.signatures for name in (shown.precisions or tuple(Precision))}
     words = tuple(dict.fromkeys(_PRECISIONS[name] for name in Precision if name in precisions))
     if len(words) < len(set(_PRECISIONS.values())):

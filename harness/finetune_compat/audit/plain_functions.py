@@ -1,4 +1,4 @@
-"""Functions that scripts call by name: of Python, and of modules beside it."""
+"""Plain functions that scripts call by name: built-in ones, and those of modules."""
 
 from __future__ import annotations
 

@@ -184,12 +184,12 @@ class Runner:
     def _of(self, of: Resolved, selection: GateSelection, pool: Pool, stop: threading.Event) -> StackPython | None:
         try:
             self.shown.phase(of.stack, "making the environment")
-            stack = _made(of)
+            made = _made(of)
+            plan = self._plan(made, selection) if made else None
             # Cached results are of the lock, whatever became of the environment since: only cells that run need it.
-            if stack is None or not self._cached(self._plan(stack, selection), stack):
-                stack = prepared(of, self.run)
+            stack = made if made and plan and self._cached(plan, made) else prepared(of, self.run)
             if stack is not None:
-                self._run(self._plan(stack, selection), stack, Sharing(pool, self.progress, stop))
+                self._run(plan or self._plan(stack, selection), stack, Sharing(pool, self.progress, stop))
             return stack
         finally:
             pool.leave(of.stack)
